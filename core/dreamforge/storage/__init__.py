@@ -1,0 +1,1 @@
+"""Where image bytes live: one port (``base``), two stores (``filesystem``, ``s3``)."""
