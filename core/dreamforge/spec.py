@@ -63,7 +63,9 @@ def not_blank(value: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(clean_text)]
-LabelKey = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[A-Za-z0-9]([A-Za-z0-9._/-]*[A-Za-z0-9])?$")]
+LabelKey = Annotated[
+    str, Field(min_length=1, max_length=63, pattern=r"^[A-Za-z0-9]([A-Za-z0-9._/-]*[A-Za-z0-9])?$")
+]
 LabelValue = Annotated[str, Field(max_length=256), AfterValidator(clean_text)]
 Labels = Annotated[dict[LabelKey, LabelValue], Field(max_length=16)]
 Size = Annotated[int, Field(ge=256, le=2048, multiple_of=8)]
@@ -80,9 +82,7 @@ class StrictModel(BaseModel):
         if not isinstance(data, dict):
             return data
         fields = cls.model_fields
-        return {
-            k: v for k, v in data.items() if v is not None or k not in fields or fields[k].is_required()
-        }
+        return {k: v for k, v in data.items() if v is not None or k not in fields or fields[k].is_required()}
 
 
 class RenderParams(StrictModel):

@@ -15,7 +15,17 @@ import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 
 _FORBIDDEN = frozenset(
-    {"prompt", "negative_prompt", "params", "authorization", "token", "password", "secret", "url", "signature"}
+    {
+        "prompt",
+        "negative_prompt",
+        "params",
+        "authorization",
+        "token",
+        "password",
+        "secret",
+        "url",
+        "signature",
+    }
 )
 
 

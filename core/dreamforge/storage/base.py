@@ -52,7 +52,13 @@ class Storage(Protocol):
     """What every store can do."""
 
     def put(
-        self, key: str, data: bytes, *, content_type: str, sha256: str, metadata: Mapping[str, str] | None = None
+        self,
+        key: str,
+        data: bytes,
+        *,
+        content_type: str,
+        sha256: str,
+        metadata: Mapping[str, str] | None = None,
     ) -> ObjectInfo:
         """Store ``data`` whole or not at all, replacing an older object; durable when this returns.
 

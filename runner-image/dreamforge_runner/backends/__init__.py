@@ -1,0 +1,1 @@
+"""What turns parameters into pixels: the port (``base``), ``sketch`` (no model), ``sdxl`` (torch, diffusers)."""
