@@ -83,9 +83,7 @@ FACTS: dict[ErrorCode, Facts] = {
     ErrorCode.UNKNOWN_MODEL: Facts("No such model is installed and enabled", False, None, 422),
     ErrorCode.UNKNOWN_PRESET: Facts("No such preset", False, None, 422),
     ErrorCode.IDEMPOTENCY_KEY_REUSED: Facts("The key was used with another body", False, None, 422),
-    ErrorCode.IDEMPOTENCY_KEY_IN_USE: Facts(
-        "The first request with this key is still running", True, None, 409
-    ),
+    ErrorCode.IDEMPOTENCY_KEY_IN_USE: Facts("The first request with this key is still running", True, None, 409),
     ErrorCode.NOT_FOUND: Facts("No such resource", False, None, 404),
     ErrorCode.METHOD_NOT_ALLOWED: Facts("This resource has no such method", False, None, 405),
     ErrorCode.FORBIDDEN: Facts("The link is not valid", False, None, 403),

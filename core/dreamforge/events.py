@@ -165,13 +165,7 @@ class AttemptFinished(_RunnerEvent):
 
 
 RunnerEvent = Annotated[
-    AttemptStarted
-    | ItemStarted
-    | ItemProgressed
-    | ArtifactStored
-    | LogWritten
-    | GpuMeasured
-    | AttemptFinished,
+    AttemptStarted | ItemStarted | ItemProgressed | ArtifactStored | LogWritten | GpuMeasured | AttemptFinished,
     Field(discriminator="type"),
 ]
 

@@ -32,9 +32,7 @@ def step_prefix(job_id: UUID, step: str, user: str = "default") -> str:
     return f"dreamforge/{user}/jobs/{job_id}/{step}/"
 
 
-def artifact_key(
-    job_id: UUID, step: str, created_at: datetime, name: ArtifactName, user: str = "default"
-) -> str:
+def artifact_key(job_id: UUID, step: str, created_at: datetime, name: ArtifactName, user: str = "default") -> str:
     """The one key an item's image may have. ``created_at`` must carry a zone."""
     ts = created_at.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
     file = f"{ts}_{name.item_index}_{name.width}x{name.height}_{name.seed}.{name.ext}"

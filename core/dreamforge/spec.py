@@ -63,9 +63,7 @@ def not_blank(value: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(clean_text)]
-LabelKey = Annotated[
-    str, Field(min_length=1, max_length=63, pattern=r"^[A-Za-z0-9]([A-Za-z0-9._/-]*[A-Za-z0-9])?$")
-]
+LabelKey = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[A-Za-z0-9]([A-Za-z0-9._/-]*[A-Za-z0-9])?$")]
 LabelValue = Annotated[str, Field(max_length=256), AfterValidator(clean_text)]
 Labels = Annotated[dict[LabelKey, LabelValue], Field(max_length=16)]
 Size = Annotated[int, Field(ge=256, le=2048, multiple_of=8)]
@@ -102,9 +100,7 @@ class RenderParams(StrictModel):
     guidance: Annotated[float, Field(ge=0, le=30)] = Field(
         7.0, description="Classifier-free guidance scale; 1 and below switches guidance off."
     )
-    scheduler: Annotated[Scheduler, Field(strict=False)] = Field(
-        Scheduler.EULER, description="Denoising scheduler."
-    )
+    scheduler: Annotated[Scheduler, Field(strict=False)] = Field(Scheduler.EULER, description="Denoising scheduler.")
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = Field(
         None, description="Seed of the one image; ignored when count is above 1."
     )
