@@ -1,0 +1,1 @@
+"""What two parts promise each other, held by one suite per promise."""
