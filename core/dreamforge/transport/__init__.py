@@ -1,1 +1,1 @@
-"""How events and work travel between processes: ports (``base``), Redis/RQ (``redis``), a person's terminal (``stdout``)."""
+"""How events and work travel: ports (``base``), names, Redis/RQ (``redis``), a terminal (``stdout``)."""

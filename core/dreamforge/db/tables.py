@@ -1,0 +1,272 @@
+"""Every table. Constraints make illegal states impossible, whoever writes.
+
+``jobs`` is also the outbox (``dispatched_at IS NULL``) and holds the counter that ``events.seq`` is taken from
+under the row's lock, so that a reader who has seen ``seq`` n has seen everything before it.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+from enum import StrEnum
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Double,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Identity,
+    Index,
+    Integer,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+from dreamforge.events import EventType, Level
+from dreamforge.jobs import TERMINAL_STATES, AttemptState, ItemState, JobState
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _one_of(column: str, values: Iterable[StrEnum]) -> str:
+    return f"{column} IN ({', '.join(repr(str(v)) for v in sorted(values))})"
+
+
+def _schema_version() -> Column[int]:
+    return Column("schema_version", SmallInteger, nullable=False, server_default=text("1"))
+
+
+def _time(name: str, *, now: bool = False, nullable: bool = True) -> Column[datetime]:
+    if now:
+        return Column(name, DateTime(timezone=True), nullable=False, server_default=text("now()"))
+    return Column(name, DateTime(timezone=True), nullable=nullable)
+
+
+_TERMINAL = _one_of("status", TERMINAL_STATES)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", Uuid, primary_key=True, comment="UUIDv7: newest first is id descending"),
+    _schema_version(),
+    Column("owner", Text, nullable=False, server_default=text("'default'")),
+    Column("type", Text, nullable=False),
+    Column("provider", Text, nullable=False),
+    Column("model_id", Text, nullable=False),
+    Column("status", Text, nullable=False, server_default=text("'queued'")),
+    Column("params", JSONB, nullable=False),
+    Column("labels", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
+    Column("warnings", JSONB, nullable=False, server_default=text("'[]'::jsonb")),
+    Column("count", SmallInteger, nullable=False),
+    Column("completed", SmallInteger, nullable=False, server_default=text("0")),
+    Column("progress", Double, nullable=False, server_default=text("0")),
+    Column("attempt", Integer, nullable=False, server_default=text("0"), comment="Highest attempt number"),
+    Column("failures", Integer, nullable=False, server_default=text("0"), comment="Attempts that count"),
+    Column("last_seq", BigInteger, nullable=False, server_default=text("0"), comment="Newest events.seq"),
+    Column("correlation_id", Text, nullable=False),
+    Column("executor_kind", Text),
+    Column("executor_ref", Text),
+    Column("error_code", Text),
+    Column("error_message", Text),
+    Column("error_retryable", Boolean),
+    Column("error_item_index", SmallInteger),
+    _time("created_at", nullable=False),
+    _time("started_at"),
+    _time("finished_at"),
+    _time("deadline_at", nullable=False),
+    _time("cancel_requested_at"),
+    _time("dispatched_at"),
+    _time("next_dispatch_at", now=True),
+    _time("last_seen_at"),
+    CheckConstraint(_one_of("status", JobState), name="status"),
+    CheckConstraint(f"({_TERMINAL}) = (finished_at IS NOT NULL)", name="finished"),
+    CheckConstraint("status NOT IN ('running', 'succeeded') OR started_at IS NOT NULL", name="started"),
+    CheckConstraint("(status = 'failed') = (error_code IS NOT NULL)", name="error"),
+    CheckConstraint("status <> 'succeeded' OR completed = count", name="succeeded_complete"),
+    CheckConstraint("count BETWEEN 1 AND 100", name="count"),
+    CheckConstraint("completed BETWEEN 0 AND count", name="completed"),
+    CheckConstraint("progress BETWEEN 0 AND 1", name="progress"),
+    CheckConstraint("last_seq >= 0 AND attempt >= 0 AND failures >= 0", name="counters"),
+    Index("ix_jobs_status_id", "status", "id"),
+    Index("ix_jobs_model_id_id", "model_id", "id"),
+    Index("ix_jobs_labels", "labels", postgresql_using="gin", postgresql_ops={"labels": "jsonb_path_ops"}),
+    Index(
+        "ix_jobs_cancel_untold",
+        "id",
+        postgresql_where=text("status = 'canceled' AND dispatched_at IS NOT NULL"),
+    ),
+    Index("ix_jobs_live", "next_dispatch_at", postgresql_where=text("status IN ('queued', 'running')")),
+)
+
+steps = Table(
+    "steps",
+    metadata,
+    Column("job_id", ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("name", Text, primary_key=True),
+    _schema_version(),
+    Column("ordinal", SmallInteger, nullable=False, server_default=text("0")),
+    Column("status", Text, nullable=False, server_default=text("'queued'")),
+    Column("progress", Double, nullable=False, server_default=text("0")),
+    _time("started_at"),
+    _time("finished_at"),
+    CheckConstraint(_one_of("status", JobState), name="status"),
+    CheckConstraint(f"({_TERMINAL}) = (finished_at IS NOT NULL)", name="finished"),
+    CheckConstraint("progress BETWEEN 0 AND 1", name="progress"),
+)
+
+
+def _step_reference() -> ForeignKeyConstraint:
+    return ForeignKeyConstraint(["job_id", "step"], ["steps.job_id", "steps.name"], ondelete="CASCADE")
+
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("attempt_id", Text, primary_key=True, comment="Pod UID, or the id a local runner drew"),
+    Column("job_id", Uuid, nullable=False),
+    Column("step", Text, nullable=False),
+    _schema_version(),
+    Column("shard", SmallInteger, nullable=False),
+    Column("number", Integer, nullable=False, comment="1 and up within the shard; lower numbers are fenced"),
+    Column("status", Text, nullable=False, server_default=text("'running'")),
+    Column("backend", Text, nullable=False),
+    Column("runner", Text, nullable=False),
+    Column("last_producer_seq", BigInteger, nullable=False, server_default=text("0")),
+    Column("exit_code", Integer),
+    Column("error_code", Text),
+    Column("gpu", JSONB, comment="VRAM start, peak, end in MiB, and whether it came back clean (OR-001)"),
+    _time("started_at", nullable=False),
+    _time("finished_at"),
+    _step_reference(),
+    UniqueConstraint("job_id", "step", "shard", "number"),
+    CheckConstraint(_one_of("status", AttemptState), name="status"),
+    CheckConstraint("(status <> 'running') = (finished_at IS NOT NULL)", name="finished"),
+    CheckConstraint("number >= 1 AND shard >= 0 AND last_producer_seq >= 0", name="counters"),
+)
+
+items = Table(
+    "items",
+    metadata,
+    Column("job_id", Uuid, primary_key=True),
+    Column("step", Text, primary_key=True),
+    Column("item_index", SmallInteger, primary_key=True),
+    _schema_version(),
+    Column("status", Text, nullable=False),
+    Column("progress", Double, nullable=False, server_default=text("0")),
+    Column("seed", BigInteger),
+    Column("attempt", Integer, nullable=False),
+    _time("started_at"),
+    _time("finished_at"),
+    _step_reference(),
+    CheckConstraint(_one_of("status", ItemState), name="status"),
+    CheckConstraint("progress BETWEEN 0 AND 1", name="progress"),
+    CheckConstraint("seed BETWEEN 0 AND 4294967295", name="seed"),
+    CheckConstraint("item_index BETWEEN 0 AND 99", name="item_index"),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("job_id", ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    _schema_version(),
+    _time("ts", nullable=False),
+    _time("received_at", now=True),
+    Column("type", Text, nullable=False),
+    Column("step", Text),
+    Column("item_index", SmallInteger),
+    Column("attempt", Integer),
+    Column("attempt_id", Text),
+    Column("producer_seq", BigInteger),
+    Column("level", Text, nullable=False, server_default=text("'info'")),
+    Column("code", Text, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("payload", JSONB, nullable=False),
+    CheckConstraint("seq >= 1", name="seq"),
+    CheckConstraint(_one_of("type", EventType), name="type"),
+    CheckConstraint(_one_of("level", Level), name="level"),
+    Index(
+        "uq_events_attempt_id_producer_seq",
+        "attempt_id",
+        "producer_seq",
+        unique=True,
+        postgresql_where=text("producer_seq IS NOT NULL"),
+    ),
+)
+
+artifacts = Table(
+    "artifacts",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("job_id", Uuid, nullable=False),
+    Column("step", Text, nullable=False),
+    Column("item_index", SmallInteger, nullable=False),
+    _schema_version(),
+    Column("attempt", Integer, nullable=False),
+    Column("format", Text, nullable=False),
+    Column("width", Integer, nullable=False),
+    Column("height", Integer, nullable=False),
+    Column("seed", BigInteger, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("key", Text, nullable=False, unique=True),
+    Column("metadata", JSONB, nullable=False),
+    _time("created_at", now=True),
+    _step_reference(),
+    UniqueConstraint("job_id", "step", "item_index"),
+    CheckConstraint("sha256 ~ '^[0-9a-f]{64}$'", name="sha256"),
+    CheckConstraint("size_bytes >= 0 AND width > 0 AND height > 0", name="size"),
+    CheckConstraint("format IN ('png', 'jpg')", name="format"),
+)
+
+models = Table(
+    "models",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _schema_version(),
+    Column("ordinal", BigInteger, Identity(), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("checkpoint_hash", Text),
+    Column("source_uri", Text, nullable=False),
+    Column("local_path", Text),
+    Column("size_bytes", BigInteger),
+    Column("installed", Boolean, nullable=False),
+    Column("enabled", Boolean, nullable=False),
+    Column("parameters_schema", JSONB, nullable=False),
+    Column("capabilities", JSONB, nullable=False),
+    _time("created_at", now=True),
+    _time("updated_at", now=True),
+    CheckConstraint("NOT installed OR kind = 'sketch' OR local_path IS NOT NULL", name="installed_path"),
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("owner", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    _schema_version(),
+    Column("body_hash", Text, nullable=False),
+    Column("job_id", ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("answer", Text, nullable=False, comment="The first answer's body, as it was sent"),
+    _time("created_at", nullable=False),
+    _time("expires_at", nullable=False),
+    Index("ix_idempotency_keys_expires_at", "expires_at"),
+)
