@@ -1,0 +1,99 @@
+# Dream Forge. `make` alone lists every target below; nothing here needs more than make, git and Python >= 3.11.
+#
+# Lines of the form `target: deps ## text` are the list; `##@ Title` starts a group.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+BIN := .venv/bin
+PY := $(BIN)/python
+PYTEST := $(PY) -m pytest
+BASE := .venv/.base-installed
+SDXL := .venv/.sdxl-installed
+
+help: ## This list
+	@awk 'BEGIN {FS = ":.*## "} \
+	  /^##@ / {printf "\n%s\n", substr($$0, 5)} \
+	  /^[a-z][a-z0-9-]*:.*## / {printf "  \033[36m%-17s\033[0m %s\n", $$1, $$2}' Makefile
+
+##@ Start here
+demo: setup ## One command from a fresh clone to images on disk (ARGS="--count 4 'a lighthouse at dusk'")
+	@$(BIN)/dreamforge demo $(ARGS)
+
+test: setup test-parts ## Run every test this machine can run, and say which it can't and why (ARGS= for pytest)
+	@scripts/test.sh $(ARGS)
+
+setup: $(BASE) ## Make .venv from the hashed lock; leaves .venv/bin/dreamforge (PYTHON= picks the interpreter)
+
+setup-sdxl: $(SDXL) ## Add torch and diffusers (large; DF_SKIP_SDXL=1 leaves them out)
+
+$(BASE): locks/base.txt pyproject.toml scripts/setup.sh
+	@scripts/setup.sh base
+	@touch $@
+
+$(SDXL): locks/sdxl.txt $(BASE)
+	@if [ "$${DF_SKIP_SDXL:-}" = 1 ]; then echo "== SDXL left out: DF_SKIP_SDXL=1"; else scripts/setup.sh sdxl && touch $@; fi
+
+##@ Run
+dev: setup ## The embedded stack, started again whenever a source file changes (ARGS= for `dreamforge up`)
+	@$(PY) scripts/dev.py $(ARGS)
+
+inspect-env: ## What this machine has: Python, servers, Docker, GPU, CDI, settings
+	@scripts/inspect_env.sh
+
+##@ Check
+lint: setup ## Lint, formatting, import contracts and guards
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports
+	@$(PY) scripts/guards.py
+
+fmt: setup ## Format, and mend what the linter can mend
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+type: setup ## mypy --strict over everything
+	@$(BIN)/mypy
+
+verify: setup setup-sdxl ## Regenerate what is generated, run every check, demand a clean tree
+	@scripts/verify.sh
+
+##@ Test, by tier
+test-unit: setup ## One module at a time, no socket
+	@$(PYTEST) tests/unit $(ARGS)
+
+test-contract: setup ## What two parts promise each other
+	@$(PYTEST) tests/contract $(ARGS)
+
+test-integration: setup test-parts ## On real PostgreSQL, Redis, HTTP, S3 and diffusers
+	@$(PYTEST) tests/integration $(ARGS)
+
+test-parts: setup-sdxl
+	@if command -v go >/dev/null 2>&1; then $(MAKE) --no-print-directory s3-server; fi
+
+bench: setup setup-sdxl ## The speed targets, both sides interleaved in one run (ARGS= picks some)
+	@$(PY) -m benchmarks $(ARGS)
+
+##@ Generate
+openapi: setup ## Write docs/openapi/ from the app
+	@$(PY) -m dreamforge_api.openapi
+
+golden: setup setup-sdxl ## Render the golden images of the tiny checkpoint again
+	@DF_GOLDEN_WRITE=1 $(PYTEST) tests/integration -m sdxl -k golden $(ARGS)
+
+lock: setup ## Write locks/ from pyproject.toml (UPGRADE=1 takes the newest versions)
+	@scripts/lock.sh $(if $(UPGRADE),--upgrade)
+
+s3-server: ## Build the S3 server that tests and Compose use (needs Go)
+	@scripts/build_s3_server.sh
+
+##@ Database
+migrate: setup ## Bring DF_DATABASE_URL to the newest schema
+	@$(PY) -m dreamforge_api.migrate
+
+revision: setup ## A new migration from the tables (M="what it does"; DF_DATABASE_URL at head)
+	@$(BIN)/alembic revision --autogenerate -m "$(M)"
+
+.PHONY: help demo test setup setup-sdxl dev inspect-env lint fmt type verify test-unit test-contract \
+  test-integration test-parts bench openapi golden lock s3-server migrate revision
