@@ -142,13 +142,13 @@ def stored_answer(owner: str, key: str) -> Select[tuple[str, str, UUID]]:
     return select(k.body_hash, k.answer, k.job_id).where(k.owner == owner, k.key == key, k.expires_at > func.now())
 
 
-def queued_ahead(job_id: ColumnElement[UUID] | UUID, cap: int = 10_000) -> Select[tuple[int]]:
+def queued_ahead(job_id: ColumnElement[UUID] | UUID, cap: int = 10_000) -> Select[int]:
     """How many queued jobs stand before this one; counts no further than ``cap``."""
     ahead = select(jobs.c.id).where(jobs.c.status == JobState.QUEUED, jobs.c.id < job_id).limit(cap).subquery()
     return select(func.count()).select_from(ahead)
 
 
-def queue_depth(cap: int) -> Select[tuple[int]]:
+def queue_depth(cap: int) -> Select[int]:
     """How many jobs are queued; counts no further than ``cap``, so a long queue costs no more than a full one."""
     queued = select(jobs.c.id).where(jobs.c.status == JobState.QUEUED).limit(cap).subquery()
     return select(func.count()).select_from(queued)
@@ -186,6 +186,6 @@ QUEUE_DELAY: TextClause = text(
 )
 
 
-def created_since(moment: datetime) -> Select[tuple[int]]:
+def created_since(moment: datetime) -> Select[int]:
     """How many jobs were made since ``moment``."""
     return select(func.count()).select_from(jobs).where(jobs.c.created_at >= moment)
