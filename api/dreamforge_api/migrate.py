@@ -1,0 +1,94 @@
+"""Bring the schema to head: ``python -m dreamforge_api.migrate``.
+
+Safe to run from several processes at once (a Postgres advisory lock lets one of them work) and again (then it does
+nothing). Downgrades are for people: ``--to REVISION``.
+"""
+
+import argparse
+import sys
+from functools import cache
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from pydantic import Field
+from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
+
+from dreamforge import settings, telemetry
+from dreamforge.db.engine import open_engine
+from dreamforge.errors import ConfigurationError
+
+_LOCK = 0x0D_F0_47_6E  # any constant that no other program uses in this database
+
+
+class MigrateSettings(settings.DfSettings):
+    """What the migration needs to know."""
+
+    database_url: str = Field(description="PostgreSQL, as postgresql://user:password@host:port/name.")
+    log_level: str = Field("INFO", description="Least severe level that is logged.")
+
+
+def _scripts() -> Path:
+    """``migrations/`` of a checkout, or the copy a wheel carries inside this package."""
+    here = Path(__file__).resolve()
+    carried = here.parent / "migrations"
+    return carried if carried.is_dir() else here.parents[2] / "migrations"
+
+
+def config(url: str | None = None) -> Config:
+    """Alembic's configuration, without an ini file."""
+    made = Config()
+    made.set_main_option("script_location", str(_scripts()).replace("%", "%%"))
+    if url is not None:
+        made.attributes["url"] = url
+    return made
+
+
+@cache
+def head() -> str:
+    """The newest revision this code knows."""
+    revision = ScriptDirectory.from_config(config()).get_current_head()
+    assert revision is not None  # noqa: S101 - there is always a baseline
+    return revision
+
+
+def upgrade(url: str, to: str = "head") -> None:
+    """Move the schema at ``url`` to ``to``, forward or back, under a lock."""
+    engine = open_engine(url, pool_size=2, statement_timeout_ms=0)
+    try:
+        with engine.connect() as guard:
+            guard.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": _LOCK})
+            guard.commit()
+            try:
+                move = command.downgrade if to == "base" or to.startswith("-") else command.upgrade
+                move(config(url), to)
+            finally:
+                guard.execute(text("SELECT pg_advisory_unlock(:lock)"), {"lock": _LOCK})
+                guard.commit()
+    finally:
+        engine.dispose()
+
+
+def main() -> int:
+    """Exit 0 at head, 2 for a wrong setting, 3 when the database can't be reached."""
+    parser = argparse.ArgumentParser(prog="python -m dreamforge_api.migrate", description=__doc__)
+    parser.add_argument("--to", default="head", help="revision, `head`, `base` or `-1` (default: head)")
+    arguments = parser.parse_args()
+    try:
+        given = settings.load(MigrateSettings)
+        telemetry.configure("migrate", given.log_level)
+        upgrade(given.database_url, arguments.to)
+    except ConfigurationError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - a person's terminal
+        return 2
+    except OperationalError as error:
+        print(f"DF_DATABASE_URL: the database can't be reached: {error.orig}", file=sys.stderr)  # noqa: T201
+        return 3
+    telemetry.logger("migrate").info("schema is at its target", revision=arguments.to)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
