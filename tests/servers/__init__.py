@@ -1,1 +1,1 @@
-"""Real servers that tests start and stop."""
+"""Real servers for tests: by URL, else a binary of this machine, else a wheel."""

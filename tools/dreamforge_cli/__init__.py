@@ -1,0 +1,1 @@
+"""The `dreamforge` command: the embedded stack, the demo, and a client for the API."""

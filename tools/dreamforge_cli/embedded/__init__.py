@@ -1,0 +1,1 @@
+"""Real PostgreSQL and Redis as child processes: binaries found (``binaries``), launched (``launch``), served."""
