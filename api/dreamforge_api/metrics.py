@@ -1,0 +1,77 @@
+"""Prometheus metrics of the API and the worker: every name is defined here, once.
+
+Labels hold words from closed lists only (states, error codes, route templates), never what a user wrote.
+Where ``PROMETHEUS_MULTIPROC_DIR`` is set, the processes of one machine share the counts through files in
+that folder and any of them shows the sum; else each process shows its own.
+"""
+
+from pathlib import Path
+
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.registry import Collector
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+_SECONDS_LONG = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200)
+_SECONDS_SHORT = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
+
+JOB_DURATION = Histogram(
+    "dreamforge_job_duration_seconds",
+    "From a job's creation to its terminal state.",
+    ["status"],
+    buckets=_SECONDS_LONG,
+)
+JOB_QUEUE_DELAY = Histogram(
+    "dreamforge_job_queue_delay_seconds",
+    "From a job's creation to its first attempt.",
+    buckets=_SECONDS_LONG,
+)
+ITEM_DURATION = Histogram(
+    "dreamforge_item_duration_seconds",
+    "From an item's start to its stored artifact.",
+    ["model_kind"],
+    buckets=_SECONDS_LONG,
+)
+ITEMS = Counter("dreamforge_items_total", "Items that ended, by how.", ["status"])
+ERRORS = Counter("dreamforge_errors_total", "Failed jobs and attempts by error class.", ["code"])
+GPU_MEMORY = Gauge(
+    "dreamforge_gpu_memory_mib",
+    "GPU memory around the latest measured attempt: start, peak, end.",
+    ["phase"],
+    multiprocess_mode="mostrecent",
+)
+GPU_VERDICTS = Counter(
+    "dreamforge_gpu_verdicts_total",
+    "Attempts by whether GPU memory came back: true, false, unknown.",
+    ["clean"],
+)
+INGEST_BATCHES = Counter("dreamforge_ingest_batches_total", "Event batches by ingest's verdict.", ["verdict"])
+INGEST_EVENTS = Counter("dreamforge_ingest_events_total", "Runner events committed.")
+
+HTTP_SECONDS = Histogram(
+    "dreamforge_http_request_duration_seconds",
+    "From a request's arrival to the start of its answer.",
+    ["method", "route", "status"],
+    buckets=_SECONDS_SHORT,
+)
+SSE_SUBSCRIBERS = Gauge("dreamforge_sse_subscribers", "Open event streams.", multiprocess_mode="livesum")
+SSE_SUPERSEDED = Counter("dreamforge_sse_superseded_total", "Progress frames skipped for slow readers.")
+
+
+def render(folder: Path | None, *collectors: Collector) -> bytes:
+    """The exposition text: this process's metrics (all processes' with ``folder``), then ``collectors``."""
+    extra = CollectorRegistry()
+    for collector in collectors:
+        extra.register(collector)
+    if folder is None:
+        return generate_latest(REGISTRY) + generate_latest(extra)
+    shared = CollectorRegistry()
+    MultiProcessCollector(shared, path=str(folder))  # type: ignore[no-untyped-call]  # registers itself
+    return generate_latest(shared) + generate_latest(extra)
+
+
+def forget_process(folder: Path | None, pid: int) -> None:
+    """Take a finished process's live gauges out of the shared files."""
+    if folder is not None:
+        mark_process_dead(pid, path=str(folder))  # type: ignore[no-untyped-call]
