@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
 
 from dreamforge.errors import ErrorCode
 from dreamforge.jobs import StepName
@@ -62,6 +62,14 @@ def item_progress(stage: Stage, step_index: int = 0, steps_total: int = 1) -> fl
     share = min(step_index / max(steps_total, 1), 1.0)
     begin, end = STAGE_START[Stage.DENOISING], STAGE_START[Stage.DECODING]
     return round(begin + (end - begin) * share, 4)
+
+
+def _storable(text: str) -> str:
+    """What Postgres can't store (NUL, lone surrogates; library errors hold such things) becomes U+FFFD."""
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")
+
+
+Message = Annotated[str, AfterValidator(_storable), Field(max_length=4000)]
 
 
 class _RunnerEvent(BaseModel):
@@ -119,7 +127,7 @@ class LogWritten(_RunnerEvent):
     type: Literal["log"] = "log"
     level: Level
     code: str = Field(max_length=64)
-    message: str = Field(max_length=4000)
+    message: Message
     item_index: int | None = None
 
 
@@ -141,7 +149,7 @@ class Failure(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     code: ErrorCode
-    message: str = Field(max_length=4000)
+    message: Message
     item_index: int | None = None
 
 

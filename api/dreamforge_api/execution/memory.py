@@ -1,0 +1,40 @@
+"""The in-memory twin of an executor: the control loop's tests run the real loop on it."""
+
+from uuid import UUID
+
+from dreamforge.spec import RenderSpec
+from dreamforge_api.execution.base import Liveness
+
+
+class MemoryExecutor:
+    """Keeps jobs in a dictionary; a test plays the runner with ``start`` and ``vanish``."""
+
+    kind = "memory"
+
+    def __init__(self) -> None:
+        self.jobs: dict[UUID, Liveness] = {}
+        self.specs: dict[UUID, RenderSpec] = {}
+        self.canceled: set[UUID] = set()
+
+    def submit(self, spec: RenderSpec) -> str:
+        if self.jobs.get(spec.job_id) not in (Liveness.WAITING, Liveness.ALIVE):
+            self.jobs[spec.job_id] = Liveness.WAITING
+            self.specs[spec.job_id] = spec
+            self.canceled.discard(spec.job_id)
+        return f"memory-{spec.job_id}"
+
+    def cancel(self, job_id: UUID) -> None:
+        self.canceled.add(job_id)
+        if self.jobs.get(job_id) is Liveness.WAITING:
+            del self.jobs[job_id]
+
+    def liveness(self, job_id: UUID) -> Liveness:
+        return self.jobs.get(job_id, Liveness.ABSENT)
+
+    def start(self, job_id: UUID) -> None:
+        """A runner takes the job."""
+        self.jobs[job_id] = Liveness.ALIVE
+
+    def vanish(self, job_id: UUID) -> None:
+        """The runner dies."""
+        self.jobs[job_id] = Liveness.GONE

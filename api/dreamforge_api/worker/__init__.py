@@ -1,0 +1,1 @@
+"""The worker process: ``ingest`` (events become rows and states) and ``control`` (rows become work)."""

@@ -1,0 +1,248 @@
+"""One batch of events, one transaction: rows, guarded state moves, and what follows an attempt's end.
+
+The job row's lock comes first, so one job's batches are applied one after another whichever worker has them. An
+attempt's events are accepted in order and once: a batch chains to the one before it by ``prev_seq``.
+"""
+
+import json
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import uuid_utils
+from sqlalchemy import Connection, Engine, Row
+
+from dreamforge import telemetry
+from dreamforge.db import artifacts, events, ingest, jobs
+from dreamforge.errors import FACTS, DreamForgeError
+from dreamforge.events import AttemptStarted, EventBatch, GpuMeasured, Level, Outcome, Verdict
+from dreamforge.jobs import TERMINAL_STATES, AttemptState, ItemState, JobState
+from dreamforge_api.worker.projection import Changes, Item, JobView, Projector
+from dreamforge_api.worker.retry import Decision, RetryPolicy, Standing, Then, after
+
+log = telemetry.logger("ingest")
+
+_ATTEMPT_STATES = {
+    Outcome.SUCCEEDED: AttemptState.SUCCEEDED,
+    Outcome.FAILED: AttemptState.FAILED,
+    Outcome.CANCELED: AttemptState.STOPPED,
+    Outcome.STOPPED: AttemptState.STOPPED,
+}
+
+
+class BadBatch(DreamForgeError):
+    """The batch breaks the protocol; it will never be accepted and belongs with the dead letters."""
+
+
+class Ingested(NamedTuple):
+    """What became of one batch, for the ack, the wake-ups and the metrics."""
+
+    verdict: Verdict
+    acked_seq: int
+    job_seq: int = 0
+    changes: Changes | None = None
+    decision: Decision | None = None
+    started: datetime | None = None
+    created: datetime | None = None
+
+
+class _Attempt(NamedTuple):
+    number: int
+    last_producer_seq: int
+    newest: int
+
+
+def new_id() -> UUID:
+    """A time-ordered id (UUIDv7)."""
+    return UUID(int=uuid_utils.uuid7().int)
+
+
+def ingest_batch(engine: Engine, batch: EventBatch, policy: RetryPolicy) -> Ingested:
+    """Commit ``batch`` and say how far its attempt's events are safe. Raises :class:`BadBatch` and what SQLAlchemy
+    raises when the database is away; nothing was written then."""
+    with engine.begin() as connection:
+        job = connection.execute(ingest.LOCK_JOB, {"job_id": batch.job_id, "step": batch.step}).one_or_none()
+        if job is None:
+            return Ingested(Verdict.REFUSED_UNKNOWN_JOB, batch.last_seq)
+        attempt = _attempt(connection, batch)
+        if batch.last_seq <= attempt.last_producer_seq:
+            return Ingested(Verdict.COMMITTED, attempt.last_producer_seq)
+        if JobState(job.status) in TERMINAL_STATES:
+            _late_gpu_verdict(connection, batch)
+            return Ingested(Verdict.REFUSED_TERMINAL, batch.last_seq)
+        if attempt.number < attempt.newest:
+            return Ingested(Verdict.REFUSED_FENCED, batch.last_seq)
+        if batch.prev_seq > attempt.last_producer_seq:
+            return Ingested(Verdict.GAP, attempt.last_producer_seq)
+        return _apply(connection, batch, job, attempt, policy)
+
+
+def _attempt(connection: Connection, batch: EventBatch) -> _Attempt:
+    """The batch's attempt; a new one gets the shard's next number, but is registered only when accepted."""
+    found = connection.execute(
+        ingest.ATTEMPT,
+        {"job_id": batch.job_id, "step": batch.step, "shard": batch.shard, "attempt_id": batch.attempt_id},
+    ).one()
+    if found.number is None:
+        number = (found.newest or 0) + 1
+        return _Attempt(number, 0, number)
+    return _Attempt(found.number, found.last_producer_seq, found.newest)
+
+
+def _apply(
+    connection: Connection, batch: EventBatch, row: Row[Any], attempt: _Attempt, policy: RetryPolicy
+) -> Ingested:
+    fresh = [event for event in batch.events if event.seq > attempt.last_producer_seq]
+    if attempt.last_producer_seq == 0:
+        _register(connection, batch, attempt.number)
+    view = _view(row)
+    was_queued = view.status is JobState.QUEUED
+    projector = Projector(view, batch.attempt_id, attempt.number, new_id)
+    changes = projector.apply(fresh)
+    decision = _decide(row, view, changes, policy)
+    if decision is not None and decision.then is Then.AGAIN and changes.finished is not None:
+        message = f"attempt {attempt.number} will be followed by another in {decision.delay:.1f} s"
+        projector.note(changes.finished.ts, Level.INFO, "attempt.retry", message)
+    _write(connection, batch, view, changes, attempt.number)
+    if decision is not None:
+        _follow(connection, batch, decision)
+    return Ingested(
+        Verdict.COMMITTED,
+        batch.last_seq,
+        view.last_seq,
+        changes,
+        decision,
+        started=view.started_at if was_queued and view.status is JobState.RUNNING else None,
+        created=row.created_at,
+    )
+
+
+def _register(connection: Connection, batch: EventBatch, number: int) -> None:
+    first = batch.events[0]
+    if not isinstance(first, AttemptStarted):
+        raise BadBatch(f"attempt {batch.attempt_id} does not begin with attempt.started but {first.type}")
+    connection.execute(
+        ingest.REGISTER_ATTEMPT,
+        {
+            "attempt_id": batch.attempt_id,
+            "job_id": batch.job_id,
+            "step": batch.step,
+            "shard": batch.shard,
+            "number": number,
+            "backend": first.backend,
+            "runner": first.runner,
+            "started_at": first.ts,
+        },
+    )
+
+
+def _view(row: Row[Any]) -> JobView:
+    items = {
+        raw["item_index"]: Item(
+            raw["item_index"],
+            ItemState(raw["status"]),
+            raw["progress"],
+            raw["seed"],
+            raw["attempt"],
+            _time(raw["started_at"]),
+            _time(raw["finished_at"]),
+        )
+        for raw in row.items
+    }
+    return JobView(
+        JobState(row.status),
+        row.count,
+        row.steps_total or 1,
+        row.last_seq,
+        row.progress,
+        row.completed,
+        items,
+        row.started_at,
+    )
+
+
+def _time(value: str | None) -> datetime | None:
+    return None if value is None else datetime.fromisoformat(value)
+
+
+def _decide(row: Row[Any], view: JobView, changes: Changes, policy: RetryPolicy) -> Decision | None:
+    if changes.finished is None:
+        return None
+    standing = Standing(row.failures, row.cancel_requested, view.completed, view.count)
+    return after(changes.finished.outcome, changes.finished.failure, standing, policy)
+
+
+def _write(connection: Connection, batch: EventBatch, view: JobView, changes: Changes, number: int) -> None:
+    where = {"job_id": batch.job_id, "step": batch.step}
+    for item in changes.items.values():
+        if item.item_index >= view.count:
+            raise BadBatch(f"item {item.item_index} of a job with {view.count} items")
+    connection.execute(events.APPEND, {**where, "rows": json.dumps(changes.rows)})
+    if changes.items:
+        rows = json.dumps([asdict(item) for item in changes.items.values()], default=str)
+        connection.execute(ingest.UPSERT_ITEMS, {**where, "rows": rows})
+    if changes.artifacts:
+        connection.execute(artifacts.RECORD, {**where, "attempt": number, "rows": json.dumps(changes.artifacts)})
+    finished = changes.finished
+    connection.execute(
+        ingest.ADVANCE,
+        {
+            **where,
+            "status": view.status.value,
+            "started_at": view.started_at,
+            "progress": view.progress,
+            "completed": view.completed,
+            "attempt": number,
+            "last_seq": view.last_seq,
+            "producer_seq": batch.last_seq,
+            "attempt_id": batch.attempt_id,
+            "gpu": None if changes.gpu is None else _gpu_json(changes.gpu),
+            "attempt_status": None if finished is None else _ATTEMPT_STATES[finished.outcome].value,
+            "exit_code": None if finished is None else finished.exit_code,
+            "error_code": finished.failure.code.value if finished is not None and finished.failure else None,
+        },
+    )
+
+
+def _follow(connection: Connection, batch: EventBatch, decision: Decision) -> None:
+    """Carry out what follows the attempt, in the same transaction."""
+    match decision.then:
+        case Then.AGAIN:
+            parameters = {"job_id": batch.job_id, "counted": decision.counted, "delay": decision.delay}
+            connection.execute(ingest.DISPATCH_AGAIN, parameters)
+        case Then.SUCCEED:
+            finish(connection, batch.job_id, JobState.SUCCEEDED, batch.step)
+        case Then.CANCEL:
+            finish(connection, batch.job_id, JobState.CANCELED, batch.step)
+        case Then.FAIL:
+            finish(connection, batch.job_id, JobState.FAILED, batch.step, decision)
+
+
+def finish(
+    connection: Connection, job_id: UUID, target: JobState, step: str, decision: Decision | None = None
+) -> int | None:
+    """End the job; the ``seq`` of its terminal event, or None when it was over already."""
+    error = None
+    if target is JobState.FAILED:
+        if decision is None or decision.failure is None:
+            raise ValueError("a failed job needs a failure")
+        failure = decision.failure
+        error = {
+            "code": failure.code.value,
+            "message": failure.message,
+            "retryable": FACTS[failure.code].retryable,
+            "item_index": failure.item_index,
+        }
+    parameters = jobs.finish_parameters(job_id, target, step, error=error)
+    return connection.execute(jobs.FINISH, parameters).scalar_one_or_none()
+
+
+def _late_gpu_verdict(connection: Connection, batch: EventBatch) -> None:
+    for event in batch.events:
+        if isinstance(event, GpuMeasured):
+            connection.execute(ingest.RECORD_GPU, {"gpu": _gpu_json(event), "attempt_id": batch.attempt_id})
+
+
+def _gpu_json(event: GpuMeasured) -> str:
+    return event.model_dump_json(exclude={"seq", "ts", "type"})
