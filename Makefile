@@ -13,9 +13,10 @@ BASE := .venv/.base-installed
 SDXL := .venv/.sdxl-installed
 
 help: ## This list
-	@awk 'BEGIN {FS = ":.*## "} \
+	@if [ -t 1 ]; then on=$$'\033[36m' off=$$'\033[0m'; else on= off=; fi; \
+	awk -v on="$$on" -v off="$$off" 'BEGIN {FS = ":.*## "} \
 	  /^##@ / {printf "\n%s\n", substr($$0, 5)} \
-	  /^[a-z][a-z0-9-]*:.*## / {printf "  \033[36m%-17s\033[0m %s\n", $$1, $$2}' Makefile
+	  /^[a-z][a-z0-9-]*:.*## / {printf "  %s%-17s%s %s\n", on, $$1, off, $$2}' Makefile
 
 ##@ Start here
 demo: setup ## One command from a fresh clone to images on disk (ARGS="--count 4 'a lighthouse at dusk'")
