@@ -205,6 +205,7 @@ class Verdict(StrEnum):
     REFUSED_FENCED = "refused_fenced"
     REFUSED_TERMINAL = "refused_terminal"
     REFUSED_UNKNOWN_JOB = "refused_unknown_job"
+    REFUSED_BAD_BATCH = "refused_bad_batch"
 
     @property
     def refused(self) -> bool:

@@ -45,6 +45,7 @@ class Ingested(NamedTuple):
     decision: Decision | None = None
     started: datetime | None = None
     created: datetime | None = None
+    model_kind: str = ""
 
 
 class _Attempt(NamedTuple):
@@ -115,6 +116,7 @@ def _apply(
         decision,
         started=view.started_at if was_queued and view.status is JobState.RUNNING else None,
         created=row.created_at,
+        model_kind=row.model_kind or "unknown",
     )
 
 
@@ -148,11 +150,11 @@ def _view(row: Row[Any]) -> JobView:
             _time(raw["started_at"]),
             _time(raw["finished_at"]),
         )
-        for raw in row.items
+        for raw in row.item_rows
     }
     return JobView(
         JobState(row.status),
-        row.count,
+        row.item_count,
         row.steps_total or 1,
         row.last_seq,
         row.progress,

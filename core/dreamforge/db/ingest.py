@@ -4,11 +4,12 @@ from sqlalchemy import TextClause, text
 
 #: The job's row under its lock, and all of the step's items as JSON: everything a projection reads.
 LOCK_JOB: TextClause = text("""
-SELECT j.id, j.status, j.count, j.completed, j.progress, j.attempt, j.failures, j.last_seq, j.model_id,
+SELECT j.id, j.status, j.count AS item_count, j.completed, j.progress, j.attempt, j.failures, j.last_seq, j.model_id,
        j.correlation_id, j.started_at, j.created_at, j.cancel_requested_at IS NOT NULL AS cancel_requested,
        CAST(j.params ->> 'steps' AS integer) AS steps_total,
+       (SELECT kind FROM models m WHERE m.id = j.model_id) AS model_kind,
        (SELECT COALESCE(jsonb_agg(to_jsonb(i)), '[]'::jsonb) FROM items i
-        WHERE i.job_id = j.id AND i.step = :step) AS items
+        WHERE i.job_id = j.id AND i.step = :step) AS item_rows
 FROM jobs j WHERE j.id = :job_id FOR UPDATE OF j
 """)
 

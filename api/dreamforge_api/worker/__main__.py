@@ -1,0 +1,57 @@
+"""``python -m dreamforge_api.worker``: ingest in the main thread, the control loop beside it.
+
+SIGTERM or SIGINT: the batch in hand is committed, the sweep in hand ends, the process leaves with 0. When either half
+dies of a defect the process leaves with 1, for its supervisor to start anew.
+"""
+
+import os
+import signal
+import sys
+import threading
+
+from dreamforge import settings, telemetry
+from dreamforge.errors import ConfigurationError
+from dreamforge_api.worker import health, tasks, wiring
+from dreamforge_api.worker.settings import WorkerSettings
+
+log = telemetry.logger("worker")
+_CONTROL_ENDS_WITHIN = 10.0
+
+
+def _control(worker: wiring.Worker) -> None:
+    try:
+        worker.control.run(worker.waker.wait, worker.stop.is_set)
+    except Exception:  # noqa: BLE001 - the edge of this thread: half a worker must not look alive
+        log.exception("the control loop died")
+        os._exit(1)
+
+
+def main() -> int:
+    """Run until a signal; 2 for a wrong setting."""
+    try:
+        given = settings.load(WorkerSettings)
+        telemetry.configure("worker", given.log_level)
+        worker = wiring.build(given)
+    except ConfigurationError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - a person's terminal
+        return 2
+    if "--check-settings" in sys.argv[1:]:
+        return 0
+    tasks.install(worker.ingestor)
+    if given.worker_port:
+        health.serve(given.worker_host, given.worker_port, lambda: worker.control.last_sweep)
+    signal.signal(signal.SIGTERM, worker.queue.on_signal)
+    signal.signal(signal.SIGINT, worker.queue.on_signal)
+    control = threading.Thread(target=_control, args=(worker,), name="control", daemon=True)
+    control.start()
+    log.info("worker started", executor=given.executor)
+    worker.queue.run()
+    control.join(_CONTROL_ENDS_WITHIN)
+    worker.engine.dispose()
+    worker.redis.close()
+    log.info("worker stopped")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,43 @@
+"""From a job's row to the spec its runner gets."""
+
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, Row
+
+from dreamforge.db import dispatch, registry
+from dreamforge.errors import ErrorCode, JobError
+from dreamforge.spec import Limits, ModelRef, RenderParams, RenderSpec
+
+
+def render_spec(connection: Connection, row: Row[Any], limits: Limits) -> RenderSpec:
+    """The spec of a job that is about to be dispatched. Raises ``JobError`` when its model left the registry."""
+    return RenderSpec(
+        job_id=row.id,
+        user=row.owner,
+        created_at=row.created_at,
+        correlation_id=row.correlation_id,
+        params=RenderParams.model_validate(row.params),
+        model=_model(connection, row.model_id),
+        limits=limits.model_copy(update={"deadline_at": row.deadline_at}),
+        seeds=_seeds(connection, row.id),
+    )
+
+
+def _model(connection: Connection, model_id: str) -> ModelRef:
+    found = connection.execute(registry.by_id(model_id)).mappings().one_or_none()
+    if found is None:
+        raise JobError(ErrorCode.MODEL_MISSING, f"model {model_id} is no longer registered")
+    return ModelRef(
+        id=found["id"],
+        name=found["name"],
+        kind=found["kind"],
+        version=found["version"],
+        path=found["local_path"],
+        sha256=found["checkpoint_hash"],
+        size_bytes=found["size_bytes"] if found["checkpoint_hash"] else None,
+    )
+
+
+def _seeds(connection: Connection, job_id: UUID) -> dict[int, int]:
+    return {row.item_index: row.seed for row in connection.execute(dispatch.SEEDS, {"job_id": job_id})}

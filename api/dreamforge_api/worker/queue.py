@@ -1,0 +1,71 @@
+"""The ingest side of the queue: an RQ worker without forks that survives Redis going away."""
+
+import threading
+from types import FrameType
+
+from redis import Redis
+from redis.exceptions import RedisError
+from rq import Queue, SimpleWorker
+from rq.exceptions import StopRequested
+from rq.serializers import JSONSerializer
+from rq.timeouts import TimerDeathPenalty
+
+from dreamforge import telemetry
+from dreamforge.transport import names
+
+log = telemetry.logger("ingest")
+_RECONNECT_SECONDS = 1.0
+#: RQ's idle poll and its own housekeeping; recovery never depends on them, see the control loop's sweep.
+_TTL_SECONDS = 30
+_MAINTENANCE_SECONDS = 60
+
+
+class IngestWorker(SimpleWorker):  # type: ignore[misc]  # rq's classes are untyped
+    """Runs batches one after another in this process; signals belong to the process, not to RQ."""
+
+    # SIGALRM works in the main thread only, and a batch has the statement timeout as its bound.
+    death_penalty_class = TimerDeathPenalty
+    max_connection_wait_time = 2.0
+
+    def _install_signal_handlers(self) -> None:
+        return
+
+
+class IngestQueue:
+    """Works the events queue in the main thread until told to stop; a batch in hand is finished first."""
+
+    def __init__(self, redis: Redis, stop: threading.Event) -> None:
+        self._redis = redis
+        self._stop = stop
+        self._working: IngestWorker | None = None
+
+    def run(self) -> None:
+        """Return once ``stop`` is set, however often Redis goes away until then."""
+        while not self._stop.is_set():
+            try:
+                self._working = self._worker()
+                self._working.work(logging_level="WARNING")
+            except RedisError as error:
+                log.warning("Redis is away; ingest waits", error=str(error))
+            except StopRequested:
+                break
+            finally:
+                self._working = None
+            self._stop.wait(_RECONNECT_SECONDS)
+
+    def on_signal(self, signum: int, frame: FrameType | None) -> None:
+        """Signal handler: wakes RQ from its blocking wait, or lets it finish the batch in hand."""
+        self._stop.set()
+        if self._working is not None:
+            self._working.request_stop(signum, frame)
+
+    def _worker(self) -> IngestWorker:
+        queue = Queue(names.EVENTS_QUEUE, connection=self._redis, serializer=JSONSerializer)
+        return IngestWorker(
+            [queue],
+            connection=self._redis,
+            serializer=JSONSerializer,
+            worker_ttl=_TTL_SECONDS,
+            maintenance_interval=_MAINTENANCE_SECONDS,
+            log_job_description=False,
+        )

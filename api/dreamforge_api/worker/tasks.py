@@ -1,0 +1,123 @@
+"""The function RQ calls for each batch of events.
+
+RQ imports it by name (:data:`dreamforge.transport.names.INGEST_FUNCTION`), so the process installs what it works
+with before the first job comes.
+"""
+
+import threading
+from collections.abc import Callable
+
+from pydantic import ValidationError
+from sqlalchemy import Engine
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from dreamforge import telemetry
+from dreamforge.events import BATCH, Ack, EventBatch, Verdict
+from dreamforge_api import metrics
+from dreamforge_api.worker import ingest
+from dreamforge_api.worker.retry import RetryPolicy, Then
+from dreamforge_api.worker.signals import Signals
+
+log = telemetry.logger("ingest")
+_BACKOFF_SECONDS = 1.0
+
+
+class Ingestor:
+    """Commits batches one by one; waits out a database that is away instead of dropping work."""
+
+    def __init__(self, engine: Engine, signals: Signals, policy: RetryPolicy, stop: threading.Event) -> None:
+        self._engine = engine
+        self._signals = signals
+        self._policy = policy
+        self._stop = stop
+
+    def __call__(self, text: str) -> None:
+        """Ingest one batch. What it raises sends the message to the dead letters with the reason."""
+        try:
+            batch = BATCH.validate_json(text)
+        except ValidationError as error:
+            metrics.INGEST_BATCHES.labels("rejected").inc()
+            raise ingest.BadBatch(f"not a batch: {error.errors(include_input=False, include_url=False)}") from None
+        with telemetry.bound(job_id=batch.job_id, step=batch.step, correlation_id=batch.correlation_id):
+            try:
+                done = self._commit(batch)
+            except ingest.BadBatch:
+                # Without this the runner would send the same batch for ever.
+                refused = Ack(attempt_id=batch.attempt_id, seq=batch.last_seq, verdict=Verdict.REFUSED_BAD_BATCH)
+                self._signals.committed(refused, batch.job_id, 0)
+                metrics.INGEST_BATCHES.labels(refused.verdict).inc()
+                raise
+            ack = Ack(attempt_id=batch.attempt_id, seq=done.acked_seq, verdict=done.verdict)
+            self._signals.committed(ack, batch.job_id, done.job_seq)
+            if done.decision is not None and done.decision.then is Then.AGAIN:
+                self._signals.wake()
+            self._count(batch, done)
+
+    def _commit(self, batch: EventBatch) -> ingest.Ingested:
+        while True:
+            try:
+                return ingest.ingest_batch(self._engine, batch, self._policy)
+            except (DataError, IntegrityError) as error:
+                raise ingest.BadBatch(f"the database refuses the batch: {error.orig}") from None
+            except (DBAPIError, PoolTimeout) as error:
+                log.warning("the database is away; the batch waits", error=str(error.args[0] if error.args else ""))
+                if self._stop.wait(_BACKOFF_SECONDS):
+                    raise  # the runner still holds these events and sends them again
+
+    def _count(self, batch: EventBatch, done: ingest.Ingested) -> None:
+        metrics.INGEST_BATCHES.labels(done.verdict).inc()
+        if done.verdict is not Verdict.COMMITTED or done.changes is None:
+            if done.verdict is not Verdict.COMMITTED:
+                log.info("batch not applied", verdict=done.verdict, prev_seq=batch.prev_seq)
+            return
+        metrics.INGEST_EVENTS.inc(len(batch.events))
+        for seconds in done.changes.item_seconds:
+            metrics.ITEM_DURATION.labels(done.model_kind).observe(seconds)
+        metrics.ITEMS.labels("succeeded").inc(len(done.changes.artifacts))
+        if done.started is not None and done.created is not None:
+            metrics.JOB_QUEUE_DELAY.observe(max((done.started - done.created).total_seconds(), 0.0))
+        if done.changes.gpu is not None:
+            _count_gpu(done)
+        if done.changes.finished is not None:
+            _count_finish(done)
+
+
+def _count_gpu(done: ingest.Ingested) -> None:
+    gpu = done.changes.gpu if done.changes else None
+    if gpu is None:
+        return
+    metrics.GPU_VERDICTS.labels({True: "true", False: "false", None: "unknown"}[gpu.clean]).inc()
+    for phase in ("start", "peak", "end"):
+        figure = getattr(gpu, f"{phase}_mib")
+        if figure is not None:
+            metrics.GPU_MEMORY.labels(phase).set(figure)
+
+
+def _count_finish(done: ingest.Ingested) -> None:
+    finished = done.changes.finished if done.changes else None
+    if finished is None or done.decision is None:
+        return
+    if finished.failure is not None:
+        metrics.ERRORS.labels(finished.failure.code).inc()
+        metrics.ITEMS.labels("failed").inc()
+    state = {Then.SUCCEED: "succeeded", Then.FAIL: "failed", Then.CANCEL: "canceled"}.get(done.decision.then)
+    log.info("attempt ended", outcome=finished.outcome, then=done.decision.then)
+    if state is not None and done.created is not None:
+        metrics.JOB_DURATION.labels(state).observe(max((finished.ts - done.created).total_seconds(), 0.0))
+
+
+_installed: Callable[[str], None] | None = None
+
+
+def install(ingestor: Callable[[str], None]) -> None:
+    """Give this process's batches to ``ingestor``."""
+    global _installed
+    _installed = ingestor
+
+
+def ingest_batch(text: str) -> None:
+    """Commit one batch, given as JSON text."""
+    if _installed is None:
+        raise RuntimeError("ingest_batch runs only inside `python -m dreamforge_api.worker`")
+    _installed(text)

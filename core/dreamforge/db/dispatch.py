@@ -1,0 +1,71 @@
+"""Statements of the control loop. Those that take rows lock them and skip what another loop holds."""
+
+from sqlalchemy import TextClause, text
+
+#: Live jobs whose turn it is: the job row is the outbox. Oldest first.
+TAKE_UNDISPATCHED: TextClause = text("""
+SELECT id, owner, created_at, deadline_at, correlation_id, model_id, params FROM jobs
+WHERE status IN ('queued', 'running') AND dispatched_at IS NULL AND cancel_requested_at IS NULL
+  AND next_dispatch_at <= now()
+ORDER BY id LIMIT :limit FOR UPDATE SKIP LOCKED
+""")
+
+#: Jobs the executor holds that no runner has yet.
+COUNT_WAITING: TextClause = text("SELECT count(*) FROM jobs WHERE status = 'queued' AND dispatched_at IS NOT NULL")
+
+MARK_DISPATCHED: TextClause = text("""
+UPDATE jobs SET dispatched_at = now(), last_seen_at = now(), executor_kind = :kind, executor_ref = :ref
+WHERE id = :job_id
+""")
+
+#: Seeds that earlier attempts drew: an item keeps the one it has.
+SEEDS: TextClause = text("SELECT item_index, seed FROM items WHERE job_id = :job_id AND seed IS NOT NULL")
+
+#: Live jobs whose cancel was asked; ``asked_seconds`` ago.
+CANCELS: TextClause = text("""
+SELECT id, EXTRACT(epoch FROM now() - cancel_requested_at) AS asked_seconds, dispatched_at IS NOT NULL AS dispatched
+FROM jobs WHERE status IN ('queued', 'running') AND cancel_requested_at IS NOT NULL
+""")
+
+#: Jobs the API canceled while they waited: the executor must still be told once.
+CANCELS_UNTOLD: TextClause = text(
+    "SELECT id FROM jobs WHERE status = 'canceled' AND dispatched_at IS NOT NULL LIMIT :limit"
+)
+MARK_TOLD: TextClause = text("UPDATE jobs SET dispatched_at = NULL WHERE id = :job_id AND status = 'canceled'")
+
+#: Dispatched jobs that nobody has heard of for ``silence`` seconds.
+SILENT: TextClause = text("""
+SELECT id, status FROM jobs
+WHERE status IN ('queued', 'running') AND dispatched_at IS NOT NULL
+  AND GREATEST(dispatched_at, last_seen_at) < now() - make_interval(secs => :silence)
+ORDER BY id LIMIT :limit
+""")
+
+SEEN: TextClause = text("UPDATE jobs SET last_seen_at = now() WHERE id = :job_id")
+
+#: The job's row under its lock, if it is still live and still silent: the guard of everything done about silence.
+LOCK_SILENT: TextClause = text("""
+SELECT status, failures, attempt, completed, count AS item_count, last_seq,
+       cancel_requested_at IS NOT NULL AS cancel_requested
+FROM jobs WHERE id = :job_id AND status IN ('queued', 'running') AND dispatched_at IS NOT NULL
+  AND GREATEST(dispatched_at, last_seen_at) < now() - make_interval(secs => :silence) FOR UPDATE
+""")
+
+LOSE_ATTEMPTS: TextClause = text("""
+UPDATE attempts SET status = 'lost', finished_at = now(), error_code = 'runner_lost'
+WHERE job_id = :job_id AND status = 'running'
+""")
+
+#: One log event of the control loop's own.
+NOTE: TextClause = text("""
+WITH job AS (UPDATE jobs SET last_seq = last_seq + 1 WHERE id = :job_id RETURNING id, last_seq, attempt)
+INSERT INTO events (job_id, seq, ts, type, step, attempt, level, code, message, payload)
+SELECT id, last_seq, now(), 'log', :step, attempt, :level, :code, :message,
+       jsonb_build_object('level', CAST(:level AS text), 'code', CAST(:code AS text),
+                          'message', CAST(:message AS text))
+FROM job RETURNING seq
+""")
+
+OVERDUE: TextClause = text("""
+SELECT id FROM jobs WHERE status IN ('queued', 'running') AND deadline_at < now() ORDER BY id LIMIT :limit
+""")
