@@ -1,0 +1,1 @@
+"""`dreamforge up`: the whole system as supervised child processes on one machine."""

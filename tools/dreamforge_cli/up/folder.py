@@ -1,0 +1,74 @@
+"""The data folder of `up`: where everything lies, who holds it, and the secret that signs links."""
+
+import fcntl
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dreamforge.errors import ConfigurationError
+
+
+class DataFolder:
+    """One folder holds one installation; taking the lock makes all its parts."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.expanduser().resolve()
+        self.logs = self.root / "logs"
+        self.objects = self.root / "objects"
+        self.metrics = self.root / "run" / "metrics"
+        self.postgres = self.root / "postgres"
+        self.redis = self.root / "redis"
+        self._lock = self.root / "up.lock"
+
+    def spool(self, slot: int) -> Path:
+        """Where a runner keeps events that are not yet safe; the same slot finds them again."""
+        return self.root / "spool" / str(slot)
+
+    @contextmanager
+    def held(self, url: str) -> Iterator[None]:
+        """Hold the folder for this process; raises ``ConfigurationError`` when another one has it."""
+        try:
+            self.logs.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self._lock, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise ConfigurationError(f"--data {self.root}: can't be used: {error.strerror}") from error
+        with os.fdopen(handle, "r+") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ConfigurationError(self._held_by(lock.read())) from None
+            lock.truncate(0)
+            json.dump({"pid": os.getpid(), "url": url}, lock)
+            lock.flush()
+            self._clean()
+            yield
+
+    def signing_key(self) -> str:
+        """The secret that signs image links: drawn once, so that links live through a restart."""
+        folder = self.root / "secrets"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        path = folder / "signing_key"
+        if not path.exists():
+            draft = folder / "signing_key.new"
+            draft.unlink(missing_ok=True)
+            with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
+                out.write(secrets.token_urlsafe(32))
+            draft.rename(path)
+        return path.read_text().strip()
+
+    def _held_by(self, note: str) -> str:
+        try:
+            holder = json.loads(note)
+            who = f"pid {holder['pid']}, {holder['url']}"
+        except (ValueError, KeyError, TypeError):
+            who = "starting"
+        return f"another `dreamforge up` ({who}) already runs on {self.root}; stop it or choose another --data folder"
+
+    def _clean(self) -> None:
+        """Metric files of an earlier run would be counted twice."""
+        shutil.rmtree(self.metrics, ignore_errors=True)
+        self.metrics.mkdir(parents=True)

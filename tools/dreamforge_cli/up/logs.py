@@ -1,0 +1,71 @@
+"""Log files of the children: one NDJSON object a line, whatever the child writes."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+_ROTATE_BYTES = 16 * 1024 * 1024
+_LONGEST_LINE = 256 * 1024
+
+
+class Lines:
+    """Cuts a byte stream into lines; a line without end is cut at 256 KiB."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """The lines that ``chunk`` completes."""
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        if len(self._rest) > _LONGEST_LINE:
+            lines.append(self._rest)
+            self._rest = b""
+        return lines
+
+    def end(self) -> list[bytes]:
+        """What was left without a line end."""
+        rest, self._rest = self._rest, b""
+        return [rest] if rest else []
+
+
+def entry(process: str, line: bytes) -> dict[str, Any] | None:
+    """One line as a log entry: JSON objects as they are, anything else wrapped; ``None`` for a blank one."""
+    text = line.decode(errors="replace").strip()
+    if not text:
+        return None
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if isinstance(found, dict):
+        return {"process": process, **found}
+    now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    return {"message": text, "level": _level_in(text), "ts": now, "process": process}
+
+
+def _level_in(text: str) -> str:
+    """PostgreSQL writes ``FATAL:``; Redis marks warnings with ``#``."""
+    if any(word in text for word in ("FATAL:", "PANIC:", "ERROR:", "Error:", "Traceback")):
+        return "error"
+    return "warning" if "WARNING:" in text else "info"
+
+
+class LogFile:
+    """``<name>.ndjson``; beyond 16 MiB the file becomes ``<name>.1.ndjson`` and a new one begins."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._path = folder / f"{name}.ndjson"
+        self._old = folder / f"{name}.1.ndjson"
+        self._out = self._path.open("ab")
+
+    def write(self, record: dict[str, Any]) -> None:
+        if self._out.tell() > _ROTATE_BYTES:
+            self._out.close()
+            self._path.replace(self._old)
+            self._out = self._path.open("ab")
+        self._out.write(json.dumps(record, ensure_ascii=False).encode(errors="replace") + b"\n")
+        self._out.flush()
+
+    def close(self) -> None:
+        self._out.close()

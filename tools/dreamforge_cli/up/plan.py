@@ -1,0 +1,98 @@
+"""Which processes make the stack, and the environment of each: data from data."""
+
+import signal
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from dreamforge_cli.embedded.launch import Launch, launch
+from dreamforge_cli.embedded.server import EmbeddedServer
+from dreamforge_cli.settings import UpSettings
+from dreamforge_cli.up.backend import Choice
+from dreamforge_cli.up.folder import DataFolder
+from dreamforge_cli.up.process import Spec
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where the API listens, and how people on this machine reach it."""
+
+    host: str
+    port: int
+
+    @property
+    def url(self) -> str:
+        everywhere = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - recognised, not bound
+        host = everywhere.get(self.host, f"[{self.host}]" if ":" in self.host else self.host)
+        return f"http://{host}:{self.port}"
+
+
+def server(embedded: EmbeddedServer) -> Spec:
+    """A PostgreSQL or Redis of our own."""
+    return Spec(
+        embedded.name,
+        embedded.launch,
+        {},
+        prepare=embedded.prepare,
+        stop_signal=embedded.stop_signal,
+        stop_seconds=1.5,
+    )
+
+
+def environment(
+    settings: UpSettings, folder: DataFolder, choice: Choice, *, database_url: str, redis_url: str
+) -> dict[str, str]:
+    """What all our processes share; an empty value means unset to them."""
+    shared = {
+        "DF_DATABASE_URL": database_url,
+        "DF_REDIS_URL": redis_url,
+        "DF_EXECUTOR": "local",
+        "DF_RUNNER_BACKEND": choice.mode.value,
+        "DF_FAKE_RUNNER": "0",
+        "DF_GENERATE_MODEL_PATH": str(choice.checkpoint) if choice.checkpoint else "",
+        "DF_LOG_LEVEL": settings.log_level.upper(),
+        "PROMETHEUS_MULTIPROC_DIR": str(folder.metrics),
+    }
+    if settings.store == "filesystem":
+        chosen = "store_root" in settings.model_fields_set
+        shared["DF_STORE"] = "filesystem"
+        shared["DF_STORE_ROOT"] = str(settings.store_root.absolute() if chosen else folder.objects)
+    if settings.signing_key is None:
+        shared["DF_SIGNING_KEY"] = folder.signing_key()
+    return shared
+
+
+def migration(shared: Mapping[str, str]) -> Spec:
+    """Brings the schema to its newest state, once."""
+    return Spec("migrate", _module("dreamforge_api.migrate"), shared, once=True)
+
+
+def services(shared: Mapping[str, str], folder: DataFolder, address: Address, slots: int) -> list[Spec]:
+    """API, worker and runners, in the order they start. They stop the other way round, runners together."""
+    at = {"DF_API_HOST": address.host, "DF_API_PORT": str(address.port)}
+    api = Spec("api", _module("dreamforge_api"), {**shared, **at}, stop_seconds=1.5)
+    worker = Spec("worker", _module("dreamforge_api.worker"), shared, stop_seconds=1.5)
+    return [api, worker, *(_runner(shared, folder.spool(slot), slot) for slot in range(slots))]
+
+
+def _runner(shared: Mapping[str, str], spool: Path, slot: int) -> Spec:
+    spool.mkdir(parents=True, exist_ok=True)
+    return Spec(
+        f"runner-{slot}",
+        _module("dreamforge_runner", "serve"),
+        {**shared, "DF_SPOOL_DIR": str(spool)},
+        stop_seconds=4.0,
+    )
+
+
+def _module(*arguments: str) -> "_Module":
+    return _Module((sys.executable, "-m", *arguments))
+
+
+@dataclass(frozen=True)
+class _Module:
+    argv: tuple[str, ...]
+
+    def __call__(self) -> Launch:
+        return launch(self.argv, death_signal=signal.SIGTERM)

@@ -1,0 +1,138 @@
+"""One supervised child process: started, its output logged, started again when it ends, surely stopped."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from asyncio.subprocess import Process as Running
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from dreamforge.errors import DreamForgeError
+from dreamforge_cli.embedded.launch import Launch
+from dreamforge_cli.up.logs import Lines, LogFile, entry
+from dreamforge_cli.up.restart import Restarts
+
+_SHOWN = frozenset({"warning", "error", "critical"})
+#: What every process of this project ends with when a setting is wrong.
+_WRONG_SETTING = 2
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What to run. ``prepare`` may block and runs before every start; ``launch`` gives the command."""
+
+    name: str
+    launch: Callable[[], Launch]
+    environment: Mapping[str, str]
+    prepare: Callable[[], None] | None = None
+    stop_signal: signal.Signals = signal.SIGTERM
+    stop_seconds: float = 2.0
+    #: Ends when its work is done, like the migration; not started again after exit 0.
+    once: bool = False
+
+
+@dataclass
+class Supervised:
+    """Keeps one child of ``spec`` alive until :meth:`stop`. ``say`` shows a line to the person at the terminal."""
+
+    spec: Spec
+    log: LogFile
+    say: Callable[[str], None]
+    #: Set when the child says that a setting is wrong; ``last_line`` then holds its words.
+    refused: asyncio.Event = field(default_factory=asyncio.Event)
+    last_line: str = ""
+    _running: Running | None = None
+    _stopping: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def pid(self) -> int | None:
+        return self._running.pid if self._running else None
+
+    async def run(self) -> None:
+        """Start the child, and again whenever it ends, until :meth:`stop` (or success, for ``once``)."""
+        restarts = Restarts()
+        while not self._stopping.is_set():
+            began = time.monotonic()
+            how = await self._live_once()
+            if self._stopping.is_set() or (self.spec.once and how == "exit 0"):
+                return
+            restarts = restarts.after(time.monotonic() - began)
+            self.say(f"{self.spec.name}: ended ({how}); starting again in {restarts.delay_seconds:.1f} s")
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), restarts.delay_seconds)
+
+    async def stop(self) -> None:
+        """End the child: politely, then with its whole group by force."""
+        self._stopping.set()
+        running = self._running
+        if running is None or running.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            running.send_signal(self.spec.stop_signal)
+        try:
+            await asyncio.wait_for(running.wait(), self.spec.stop_seconds)
+        except TimeoutError:
+            self.say(f"{self.spec.name}: did not end in {self.spec.stop_seconds:g} s, killed")
+            _kill_group(running.pid)
+            await running.wait()
+
+    async def _live_once(self) -> str:
+        try:
+            if self.spec.prepare is not None:
+                await asyncio.to_thread(self.spec.prepare)
+            if self._stopping.is_set():
+                return "stopped"
+            running = self._running = await self._spawn()
+        except (OSError, DreamForgeError) as error:
+            self.last_line = str(error)
+            return str(error)
+        pump = asyncio.create_task(self._pump(running))
+        code = await running.wait()
+        # What the child started itself must not outlive it, nor hold its pipe open.
+        _kill_group(running.pid)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(pump, 2.0)
+        if code == _WRONG_SETTING:
+            self.refused.set()
+        if code > 0 and self.last_line:
+            return f"exit {code}: {self.last_line}"
+        return f"signal {-code}" if code < 0 else f"exit {code}"
+
+    async def _spawn(self) -> Running:
+        command = self.spec.launch()
+        return await asyncio.create_subprocess_exec(
+            *command.argv,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            # Its own session: Ctrl-C reaches `up` alone, which then stops the children in order.
+            start_new_session=True,
+            env={**os.environ, **self.spec.environment},
+            **command.identity,
+        )
+
+    async def _pump(self, running: Running) -> None:
+        assert running.stdout is not None  # noqa: S101 - asked for in _spawn
+        lines = Lines()
+        while chunk := await running.stdout.read(65536):
+            for line in lines.feed(chunk):
+                self._record(line)
+        for line in lines.end():
+            self._record(line)
+
+    def _record(self, line: bytes) -> None:
+        record = entry(self.spec.name, line)
+        if record is None:
+            return
+        self.log.write(record)
+        self.last_line = str(record.get("message", ""))
+        if record.get("level") in _SHOWN:
+            self.say(f"{self.spec.name}: {self.last_line}")
+
+
+def _kill_group(pid: int) -> None:
+    """The child leads its own group, so its pid names it."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
