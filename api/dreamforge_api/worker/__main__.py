@@ -21,7 +21,7 @@ _CONTROL_ENDS_WITHIN = 10.0
 def _control(worker: wiring.Worker) -> None:
     try:
         worker.control.run(worker.waker.wait, worker.stop.is_set)
-    except Exception:  # noqa: BLE001 - the edge of this thread: half a worker must not look alive
+    except Exception:  # the edge of this thread: half a worker must not look alive
         log.exception("the control loop died")
         os._exit(1)
 

@@ -33,7 +33,7 @@ def serve(host: str, port: int, last_sweep: Callable[[], float]) -> ThreadingHTT
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, format: str, *args: object) -> None:
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it
             return
 
     server = ThreadingHTTPServer((host, port), Handler)

@@ -20,7 +20,7 @@ _TTL_SECONDS = 30
 _MAINTENANCE_SECONDS = 60
 
 
-class IngestWorker(SimpleWorker):  # type: ignore[misc]  # rq's classes are untyped
+class IngestWorker(SimpleWorker):
     """Runs batches one after another in this process; signals belong to the process, not to RQ."""
 
     # SIGALRM works in the main thread only, and a batch has the statement timeout as its bound.
@@ -57,7 +57,7 @@ class IngestQueue:
         """Signal handler: wakes RQ from its blocking wait, or lets it finish the batch in hand."""
         self._stop.set()
         if self._working is not None:
-            self._working.request_stop(signum, frame)
+            self._working.request_stop(signum, frame)  # type: ignore[no-untyped-call]  # rq leaves it bare
 
     def _worker(self) -> IngestWorker:
         queue = Queue(names.EVENTS_QUEUE, connection=self._redis, serializer=JSONSerializer)
