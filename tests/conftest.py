@@ -8,7 +8,7 @@ import pytest
 import pytest_socket
 from _pytest.terminal import TerminalReporter
 
-from tests.servers import postgres, redis
+from tests.servers import postgres, redis, s3
 
 _TESTS = Path(__file__).parent
 _SOURCES = pytest.StashKey[dict[str, str]]()
@@ -47,6 +47,16 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Con
     with redis.server(tmp_path_factory.mktemp("redis")) as (url, source):
         pytestconfig.stash[_SOURCES]["Redis"] = source
         yield url
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[s3.S3Server]:
+    """An S3-compatible server; ``s3_server.location()`` names a bucket that no other test uses."""
+    if missing := s3.available():
+        pytest.skip(missing)
+    with s3.server(tmp_path_factory.mktemp("s3")) as (server, source):
+        pytestconfig.stash[_SOURCES]["S3"] = source
+        yield server
 
 
 @pytest.fixture(scope="session")

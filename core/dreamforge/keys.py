@@ -46,7 +46,7 @@ def manifest_key(job_id: UUID, step: str, user: str = "default") -> str:
 
 def parse_artifact_key(key: str) -> ArtifactName | None:
     """Read an artifact key back; ``None`` when it is not one (the manifest, say)."""
-    match = _NAME.match(key.rpartition("/")[2])
+    match = _NAME.fullmatch(key.rpartition("/")[2])
     if match is None:
         return None
     return ArtifactName(
@@ -56,4 +56,4 @@ def parse_artifact_key(key: str) -> ArtifactName | None:
 
 def is_safe_key(key: str) -> bool:
     """Whether every segment is a plain name: no dot segments, no hidden files, no empty parts."""
-    return len(key) <= 512 and _SAFE_KEY.match(key) is not None and key.isascii()
+    return len(key) <= 512 and _SAFE_KEY.fullmatch(key) is not None and key.isascii()
