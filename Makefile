@@ -83,6 +83,9 @@ openapi: setup ## Write docs/openapi/ from the app
 golden: setup setup-sdxl ## Render the golden images of the tiny checkpoint again
 	@DF_GOLDEN_WRITE=1 $(PYTEST) tests/integration -m sdxl -k golden $(ARGS)
 
+env-example: setup ## Write .env.example from the settings classes
+	@$(PY) scripts/env_example.py
+
 lock: setup ## Write locks/ from pyproject.toml (UPGRADE=1 takes the newest versions)
 	@scripts/lock.sh $(if $(UPGRADE),--upgrade)
 
@@ -97,4 +100,4 @@ revision: setup ## A new migration from the tables (M="what it does"; DF_DATABAS
 	@$(BIN)/alembic revision --autogenerate -m "$(M)"
 
 .PHONY: help demo test setup setup-sdxl dev inspect-env lint fmt type verify test-unit test-contract \
-  test-integration test-parts bench openapi golden lock s3-server migrate revision
+  test-integration test-parts bench openapi golden env-example lock s3-server migrate revision
