@@ -5,13 +5,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import diffusers as d
+import diffusers
 import torch
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from tests.tiny_sdxl import TinySdxl, names
 
+d: Any = diffusers  # it has no types
 _SEED = 20240
 
 # The two text encoders must differ in width: that is how the loader tells CLIP-L from OpenCLIP.

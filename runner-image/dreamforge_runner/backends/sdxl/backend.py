@@ -1,4 +1,4 @@
-"""SDXL behind the backend port: checks the model's files first, and only then pays for importing torch."""
+"""SDXL behind the backend port: checks the model's files before the libraries see them."""
 
 import os
 from collections.abc import Sequence
@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dreamforge.errors import ErrorCode, JobError
+from dreamforge.settings import load
 from dreamforge.spec import ModelRef, RenderParams
 from dreamforge_runner import checkpoint
 from dreamforge_runner.backends.base import Item, Memory, Notice, OnStep, Pixels
+from dreamforge_runner.backends.sdxl.settings import SdxlSettings
 
 if TYPE_CHECKING:
     from dreamforge_runner.backends.sdxl.engine import Engine
@@ -34,48 +36,33 @@ class SdxlBackend:
     name = "sdxl"
     digital_source_type = "trainedAlgorithmicMedia"
 
-    def __init__(
-        self, *, config_dir: Path | None = None, hash_cache: Path | None = None, compile_blocks: bool = False
-    ) -> None:
-        """``config_dir``: pipeline configuration when it is not beside the checkpoint. ``hash_cache``: a folder.
-
-        ``compile_blocks``: compile the UNet's repeated blocks on CUDA; the first item then takes many seconds more.
-        """
-        self._config_dir = config_dir
-        self._hash_cache = hash_cache
-        self._compile_blocks = compile_blocks
-        self._engine: Engine | None = None
+    def __init__(self, settings: SdxlSettings | None = None) -> None:
+        """Import torch and diffusers, which takes seconds: whoever makes a backend early has a warm one."""
+        self._settings = settings or load(SdxlSettings)
+        self._engine = _import_engine(self._settings.sdxl_compile)
 
     def load(self, model: ModelRef) -> None:
         if model.path is None:
             raise JobError(ErrorCode.MODEL_MISSING, f"the model {model.id} has no checkpoint file")
         info = checkpoint.inspect(Path(model.path))
-        checkpoint.verify(model, info, self._hash_cache)
-        config = checkpoint.find_config(info.path, self._config_dir)
-        if self._engine is None:
-            self._engine = _import_engine(self._compile_blocks)
-        self._engine.load(info.path, config)
+        checkpoint.verify(model, info, self._settings.hash_cache_path)
+        self._engine.load(info.path, checkpoint.find_config(info.path, self._settings.sdxl_config_path))
 
     def begin(self, params: RenderParams) -> Sequence[Notice]:
-        return self._loaded().begin(params)
+        return self._engine.begin(params)
 
     def denoise(self, item: Item, on_step: OnStep) -> Any:
-        return self._loaded().denoise(item, on_step)
+        return self._engine.denoise(item, on_step)
 
     def decode(self, latents: Any) -> Pixels:
-        return self._loaded().decode(latents)
+        return self._engine.decode(latents)
 
     def end(self) -> Memory | None:
-        return None if self._engine is None else self._engine.end()
-
-    def _loaded(self) -> "Engine":
-        if self._engine is None:
-            raise JobError(ErrorCode.INTERNAL, "the sdxl backend was used before load()")
-        return self._engine
+        return self._engine.end()
 
 
 def _import_engine(compile_blocks: bool) -> "Engine":
     os.environ.update(_LIBRARY_ENVIRONMENT)
-    from dreamforge_runner.backends.sdxl.engine import Engine  # noqa: PLC0415 - seconds of import; after the checks
+    from dreamforge_runner.backends.sdxl.engine import Engine  # noqa: PLC0415 - reads that environment
 
     return Engine(compile_blocks=compile_blocks)
