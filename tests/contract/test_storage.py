@@ -1,35 +1,19 @@
 """What every object store promises, over the filesystem store and over S3 on a real server."""
 
 import hashlib
-import re
 import threading
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from email.message import Message
 from pathlib import Path
-from urllib.parse import parse_qsl, urlsplit
-from uuid import uuid4
 
 import pytest
 
-from dreamforge.storage.base import (
-    ObjectInfo,
-    ObjectNotFound,
-    Storage,
-    StorageError,
-    StorageUnavailable,
-)
+from dreamforge.storage.base import ObjectNotFound, Storage, StorageError, StorageUnavailable
 from dreamforge.storage.filesystem import FilesystemStore
-from dreamforge.storage.links import PATH, Forbidden
-from dreamforge.storage.s3 import S3Store
-from tests.servers import s3
+from tests.contract.storage_kit import PNG, STORES, digest, link, open_kit, put
 
-PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 6
 UNSAFE = [
     "",
     "/",
@@ -48,74 +32,10 @@ UNSAFE = [
 ]
 
 
-@dataclass(frozen=True)
-class Kit:
-    """A store and how its links are followed: status, headers, body."""
-
-    store: Storage
-    follow: Callable[[str], tuple[int, Message, bytes]]
-
-
-@pytest.fixture(params=["filesystem", pytest.param("s3", marks=pytest.mark.s3)])
-def kit(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kit]:
-    if request.param == "filesystem":
-        store = FilesystemStore(tmp_path / "objects", "a signing key of the tests")
-        yield Kit(store, lambda url: _follow_locally(store, url))
-        return
-    server: s3.S3Server = request.getfixturevalue("s3_server")
-    remote = S3Store(server.location())
-    yield Kit(remote, _http)
-    remote.close()
-
-
-@pytest.fixture
-def store(kit: Kit) -> Storage:
-    return kit.store
-
-
-@pytest.fixture
-def s3_store(s3_server: s3.S3Server) -> Iterator[S3Store]:
-    store = S3Store(s3_server.location())
-    yield store
-    store.close()
-
-
-def _http(url: str, method: str = "GET", body: bytes | None = None) -> tuple[int, Message, bytes]:
-    request = urllib.request.Request(url, data=body, method=method)
-    try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return answer.status, answer.headers, answer.read()
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.headers, error.read()
-
-
-def _follow_locally(store: FilesystemStore, url: str) -> tuple[int, Message, bytes]:
-    """What the API's route does with a link, without the HTTP around it (the API's own tests have that)."""
-    parts = urlsplit(url)
-    headers = Message()
-    try:
-        link = store.verify_get(parts.path.removeprefix(PATH), dict(parse_qsl(parts.query)))
-        body = store.get(link.key)
-    except Forbidden:
-        return 403, headers, b""
-    except ObjectNotFound:
-        return 404, headers, b""
-    headers["Content-Type"] = link.content_type
-    headers["Content-Disposition"] = f'attachment; filename="{link.filename}"'
-    return 200, headers, body
-
-
-def digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def put(store: Storage, key: str, data: bytes = PNG, metadata: dict[str, str] | None = None) -> ObjectInfo:
-    return store.put(key, data, content_type="image/png", sha256=digest(data), metadata=metadata)
-
-
-def link(store: Storage, key: str, ttl_seconds: int = 60) -> str:
-    return store.sign_get(key, ttl_seconds=ttl_seconds, filename="image.png", content_type="image/png").url
+@pytest.fixture(params=STORES)
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Storage]:
+    with open_kit(request, tmp_path) as kit:
+        yield kit.store
 
 
 @pytest.mark.parametrize("size", [0, 1, 1500, 5 * 1024 * 1024])
@@ -293,65 +213,6 @@ def test_concurrent_puts_and_deletes_in_one_folder(store: Storage) -> None:
     assert list(store.list("busy/")) == []
 
 
-def test_a_link_reads_the_object_as_an_attachment(kit: Kit) -> None:
-    put(kit.store, "jobs/a/1.png")
-    before = datetime.now(UTC)
-    signed = kit.store.sign_get("jobs/a/1.png", ttl_seconds=60, filename="my image.png", content_type="image/png")
-    status, headers, body = kit.follow(signed.url)
-    assert (status, body) == (200, PNG)
-    assert headers["Content-Type"] == "image/png"
-    assert headers["Content-Disposition"].startswith('attachment; filename="my image.png"')
-    assert timedelta(seconds=58) < signed.expires_at - before <= timedelta(seconds=60)
-
-
-def test_a_link_to_nothing_is_not_found(kit: Kit) -> None:
-    put(kit.store, "jobs/a/1.png")
-    assert kit.follow(link(kit.store, "jobs/a/2.png"))[0] == 404
-
-
-def test_an_edited_link_is_refused(kit: Kit) -> None:
-    put(kit.store, "jobs/a/1.png")
-    put(kit.store, "jobs/a/2.png")
-    url = link(kit.store, "jobs/a/1.png")
-    assert kit.follow(url)[0] == 200
-    edits = {
-        "key": url.replace("a/1.png", "a/2.png"),
-        "last digit": url[:-1] + ("0" if url[-1] != "0" else "1"),
-        "file name": url.replace("image.png", "image.exe"),
-        "type": url.replace("image%2Fpng", "text%2Fhtml"),
-        "lifetime": re.sub(r"(X-Amz-Expires=|expires=)\d+", r"\g<1>90000000", url),
-        "one more": f"{url}&more=1",
-        "no signature": re.sub(r"&(X-Amz-S|s)ignature=[0-9a-f]+", "", url),
-        "nothing": url.partition("?")[0],
-    }
-    for name, edited in edits.items():
-        assert edited != url, name
-        # S3 calls a request that it can't read malformed, before it looks at the signature.
-        refusals = (400, 403) if name in ("lifetime", "no signature") else (403,)
-        assert kit.follow(edited)[0] in refusals, name
-
-
-def test_an_expired_link_is_refused(kit: Kit) -> None:
-    put(kit.store, "jobs/a/1.png")
-    url = link(kit.store, "jobs/a/1.png", ttl_seconds=1)
-    deadline = time.monotonic() + 10
-    while (status := kit.follow(url)[0]) == 200 and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert status == 403
-
-
-@pytest.mark.parametrize("ttl_seconds", [0, -1, 604_801])
-def test_a_link_can_not_live_for_any_time(store: Storage, ttl_seconds: int) -> None:
-    with pytest.raises(ValueError):
-        link(store, "a/b.png", ttl_seconds)
-
-
-@pytest.mark.parametrize("filename", ["", "a/b", "a\r\nX: y", "x" * 256])
-def test_a_link_can_not_carry_a_hostile_file_name(store: Storage, filename: str) -> None:
-    with pytest.raises(ValueError):
-        store.sign_get("a/b.png", ttl_seconds=60, filename=filename, content_type="image/png")
-
-
 def test_check_passes_and_leaves_nothing(store: Storage) -> None:
     store.check()
     store.check()
@@ -362,80 +223,3 @@ def test_check_of_a_root_that_can_not_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(StorageUnavailable, match="DF_STORE_ROOT"):
         FilesystemStore(tmp_path / "file" / "objects").check()
-
-
-@pytest.mark.s3
-def test_a_get_link_gives_no_other_verb(s3_store: S3Store) -> None:
-    put(s3_store, "jobs/a/1.png")
-    url = link(s3_store, "jobs/a/1.png")
-    assert _http(url, "PUT", b"forged")[0] == 403
-    assert _http(url, "DELETE")[0] == 403
-    assert _http(url)[2] == PNG
-
-
-@pytest.mark.s3
-def test_objects_are_private(s3_store: S3Store) -> None:
-    put(s3_store, "jobs/a/1.png")
-    assert _http(link(s3_store, "jobs/a/1.png").partition("?")[0])[0] == 403
-
-
-@pytest.mark.s3
-def test_links_name_the_public_host_and_work_there(s3_server: s3.S3Server) -> None:
-    public = s3_server.endpoint.replace("127.0.0.1", "localhost")
-    store = S3Store(replace(s3_server.location(), public_endpoint=public))
-    put(store, "jobs/a/1.png")
-    url = link(store, "jobs/a/1.png")
-    assert url.startswith(public + "/")
-    assert _http(url)[0] == 200
-    assert _http(url.replace("localhost", "127.0.0.1"))[0] == 403
-    store.close()
-
-
-@pytest.mark.s3
-def test_many_first_writers_make_one_bucket(s3_server: s3.S3Server) -> None:
-    store = S3Store(s3_server.location())
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda number: put(store, f"first/{number}.png"), range(8)))
-    assert len(list(store.list("first/"))) == 8
-    store.ensure_bucket()
-    store.close()
-
-
-@pytest.mark.s3
-def test_wrong_keys_are_an_error_that_tells_no_secret(s3_server: s3.S3Server) -> None:
-    store = S3Store(replace(s3_server.location(), secret_access_key="a wrong secret"))
-    with pytest.raises(StorageError, match="403") as caught:
-        store.get("a/b.png")
-    assert not isinstance(caught.value, ObjectNotFound)
-    with pytest.raises(StorageUnavailable) as refused:
-        store.check()
-    for text in (str(caught.value), str(refused.value)):
-        assert "a wrong secret" not in text
-        assert s3_server.access_key_id not in text
-    store.close()
-
-
-@pytest.mark.s3
-def test_a_server_that_goes_and_comes_back(tmp_path: Path) -> None:
-    process = s3.own_process(tmp_path)
-    if process is None:
-        pytest.skip(s3.available() or "only a foreign S3 server can be had, and it must not be stopped")
-    process.start()
-    store = S3Store(process.server.location(f"test-{uuid4().hex[:8]}"))
-    try:
-        put(store, "a/b.png")
-        store.check()
-        process.stop()
-        with pytest.raises(StorageUnavailable):
-            store.check()
-        for call in (lambda: put(store, "a/c.png"), lambda: store.get("a/b.png"), lambda: store.head("a/b.png")):
-            with pytest.raises(StorageUnavailable):
-                call()
-        assert link(store, "a/b.png")  # signing needs no server
-        process.start()
-        store.check()
-        assert store.get("a/b.png") == PNG
-        assert store.head("a/c.png") is None
-    finally:
-        store.close()
-        process.stop()
