@@ -1,6 +1,7 @@
 """Alembic's entry: runs the revisions over the connection that ``dreamforge_api.migrate`` names."""
 
 from alembic import context
+
 from dreamforge.db.engine import open_engine
 from dreamforge.db.tables import metadata
 

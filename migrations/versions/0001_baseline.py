@@ -149,9 +149,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("job_id", "seq", name=op.f("pk_events")),
     )
     op.create_index(
-        "uq_events_attempt_id_producer_seq",
+        "uq_events_job_id_attempt_id_producer_seq",
         "events",
-        ["attempt_id", "producer_seq"],
+        ["job_id", "attempt_id", "producer_seq"],
         unique=True,
         postgresql_where=sa.text("producer_seq IS NOT NULL"),
     )
@@ -225,9 +225,9 @@ def upgrade() -> None:
     )
     op.create_table(
         "attempts",
-        sa.Column("attempt_id", sa.Text(), nullable=False, comment="Pod UID, or the id a local runner drew"),
         sa.Column("job_id", sa.Uuid(), nullable=False),
         sa.Column("step", sa.Text(), nullable=False),
+        sa.Column("attempt_id", sa.Text(), nullable=False, comment="Pod UID, or the id a local runner drew"),
         sa.Column("schema_version", sa.SmallInteger(), server_default=sa.text("1"), nullable=False),
         sa.Column("shard", sa.SmallInteger(), nullable=False),
         sa.Column(
@@ -260,7 +260,7 @@ def upgrade() -> None:
             name=op.f("fk_attempts_job_id_step_steps"),
             ondelete="CASCADE",
         ),
-        sa.PrimaryKeyConstraint("attempt_id", name=op.f("pk_attempts")),
+        sa.PrimaryKeyConstraint("job_id", "step", "attempt_id", name=op.f("pk_attempts")),
         sa.UniqueConstraint("job_id", "step", "shard", "number", name=op.f("uq_attempts_job_id_step_shard_number")),
     )
     op.create_table(
@@ -301,7 +301,9 @@ def downgrade() -> None:
     op.drop_index("ix_idempotency_keys_expires_at", table_name="idempotency_keys")
     op.drop_table("idempotency_keys")
     op.drop_index(
-        "uq_events_attempt_id_producer_seq", table_name="events", postgresql_where=sa.text("producer_seq IS NOT NULL")
+        "uq_events_job_id_attempt_id_producer_seq",
+        table_name="events",
+        postgresql_where=sa.text("producer_seq IS NOT NULL"),
     )
     op.drop_table("events")
     op.drop_table("models")

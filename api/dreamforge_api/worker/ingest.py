@@ -243,7 +243,8 @@ def finish(
 def _late_gpu_verdict(connection: Connection, batch: EventBatch) -> None:
     for event in batch.events:
         if isinstance(event, GpuMeasured):
-            connection.execute(ingest.RECORD_GPU, {"gpu": _gpu_json(event), "attempt_id": batch.attempt_id})
+            where = {"job_id": batch.job_id, "step": batch.step, "attempt_id": batch.attempt_id}
+            connection.execute(ingest.RECORD_GPU, {**where, "gpu": _gpu_json(event)})
 
 
 def _gpu_json(event: GpuMeasured) -> str:

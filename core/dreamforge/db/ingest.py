@@ -55,11 +55,14 @@ step AS (
 UPDATE attempts SET last_producer_seq = :producer_seq, gpu = COALESCE(CAST(:gpu AS jsonb), gpu),
   status = COALESCE(CAST(:attempt_status AS text), status), exit_code = :exit_code, error_code = :error_code,
   finished_at = CASE WHEN CAST(:attempt_status AS text) IS NULL THEN finished_at ELSE now() END
-WHERE attempt_id = :attempt_id
+WHERE job_id = :job_id AND step = :step AND attempt_id = :attempt_id
 """)
 
 #: An attempt whose job is over may still leave its GPU verdict (OR-001).
-RECORD_GPU: TextClause = text("UPDATE attempts SET gpu = CAST(:gpu AS jsonb) WHERE attempt_id = :attempt_id")
+RECORD_GPU: TextClause = text("""
+UPDATE attempts SET gpu = CAST(:gpu AS jsonb)
+WHERE job_id = :job_id AND step = :step AND attempt_id = :attempt_id
+""")
 
 #: Hand the job back to the outbox.
 DISPATCH_AGAIN: TextClause = text("""

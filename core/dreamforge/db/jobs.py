@@ -4,7 +4,7 @@ The writing ones are plain SQL with named parameters: each is one round trip tha
 the state a job is in. ``FINISH`` is the only statement that ends a job.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -189,3 +189,11 @@ QUEUE_DELAY: TextClause = text(
 def created_since(moment: datetime) -> Select[int]:
     """How many jobs were made since ``moment``."""
     return select(func.count()).select_from(jobs).where(jobs.c.created_at >= moment)
+
+
+def queue_positions(job_ids: Sequence[UUID], cap: int = 10_000) -> Select[tuple[object, ...]]:
+    """``id, position`` (1 is next) of those jobs that are queued; ranks no further than ``cap``."""
+    position = func.row_number().over(order_by=jobs.c.id).label("position")
+    queued = select(jobs.c.id, position).where(jobs.c.status == JobState.QUEUED).order_by(jobs.c.id).limit(cap)
+    ranked = queued.subquery()
+    return select(ranked.c.id, ranked.c.position).where(ranked.c.id.in_(job_ids))

@@ -138,9 +138,9 @@ def _step_reference() -> ForeignKeyConstraint:
 attempts = Table(
     "attempts",
     metadata,
+    Column("job_id", Uuid, primary_key=True),
+    Column("step", Text, primary_key=True),
     Column("attempt_id", Text, primary_key=True, comment="Pod UID, or the id a local runner drew"),
-    Column("job_id", Uuid, nullable=False),
-    Column("step", Text, nullable=False),
     _schema_version(),
     Column("shard", SmallInteger, nullable=False),
     Column("number", Integer, nullable=False, comment="1 and up within the shard; lower numbers are fenced"),
@@ -202,7 +202,8 @@ events = Table(
     CheckConstraint(_one_of("type", EventType), name="type"),
     CheckConstraint(_one_of("level", Level), name="level"),
     Index(
-        "uq_events_attempt_id_producer_seq",
+        "uq_events_job_id_attempt_id_producer_seq",
+        "job_id",
         "attempt_id",
         "producer_seq",
         unique=True,
