@@ -15,9 +15,11 @@ from uuid import uuid4
 import pytest
 
 from dreamforge.storage.base import ObjectNotFound, StorageError, StorageUnavailable
-from dreamforge.storage.s3 import S3Store
+from dreamforge.storage.s3 import S3Location, S3Store
 from tests.contract.storage_kit import PNG, http, link, put
 from tests.servers import s3
+
+CREDENTIALS = {"access_key_id": "someone", "secret_access_key": "a secret of someone"}
 
 pytestmark = pytest.mark.s3
 
@@ -159,3 +161,13 @@ def test_an_upload_cut_short_stores_nothing(s3_server: s3.S3Server) -> None:
     assert all(re.search(rb"SignedHeaders=[^,]*;x-amz-checksum-sha256[;,]", request) for request in seen)
     assert len(seen) >= 2
     whole.close()
+
+
+def test_check_gives_up_on_a_server_that_is_silent() -> None:
+    """Its file descriptors are open and nobody answers: no error comes from the network itself."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        location = S3Location("test", endpoint=f"http://127.0.0.1:{silent.getsockname()[1]}", **CREDENTIALS)
+        store = S3Store(location)
+        with pytest.raises(StorageUnavailable):
+            store.check()
+        store.close()

@@ -10,7 +10,7 @@ import hashlib
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, TypeVar, cast
@@ -62,7 +62,7 @@ _PATIENT = Config(
 )
 # Readiness must answer soon, also when the service is gone.
 _HASTY = _PATIENT.merge(
-    Config(connect_timeout=1.0, read_timeout=2.0, retries={"mode": "standard", "total_max_attempts": 1})
+    Config(connect_timeout=1.0, read_timeout=1.5, retries={"mode": "standard", "total_max_attempts": 1})
 )
 
 _MISSING = frozenset({"404", "NoSuchKey", "NoSuchBucket", "NotFound"})
@@ -176,6 +176,9 @@ class S3Store:
         digest = hashlib.sha256(content).hexdigest()
         try:
             with _translated(f"check of bucket {self._bucket}"):
+                # A server that hangs is noticed here; a PUT would first wait a second for its "100 Continue".
+                with suppress(ClientError):
+                    self._probe.head_bucket(Bucket=self._bucket)
                 self._write(self._probe, key, content, "application/octet-stream", {"sha256": digest})
                 same = self._probe.get_object(Bucket=self._bucket, Key=key)["Body"].read() == content
                 self._probe.delete_object(Bucket=self._bucket, Key=key)
