@@ -1,0 +1,194 @@
+"""The control loop on a real Postgres and the in-memory executor: every duty, and what it must not do."""
+
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+from sqlalchemy import Engine
+
+from dreamforge.db import jobs as job_statements
+from dreamforge.events import Outcome
+from dreamforge.jobs import JobState
+from dreamforge.spec import Limits, RenderSpec
+from dreamforge_api.execution.base import Liveness, Refused, TryLater
+from dreamforge_api.execution.memory import MemoryExecutor
+from dreamforge_api.worker.control import ControlLoop, ControlPolicy
+from dreamforge_api.worker.ingest import ingest_batch
+from dreamforge_api.worker.retry import RetryPolicy
+from tests.jobs import Runner, create, rows
+
+
+class Harness:
+    """A loop, its executor, and what it announced."""
+
+    def __init__(self, engine: Engine, executor: MemoryExecutor | None = None, **policy: float | int) -> None:
+        self.engine = engine
+        self.executor = executor or MemoryExecutor()
+        self.announced: list[UUID] = []
+        self.retry = RetryPolicy(first_delay=0.0, jitter=0.0)
+        bounds = {"silence_seconds": 0.0, "cancel_seconds": 0.0, **policy}
+        self.loop = ControlLoop(
+            engine,
+            self.executor,
+            lambda job_id, seq: self.announced.append(job_id),
+            policy=ControlPolicy(**bounds),  # type: ignore[arg-type]  # a test's shorthand
+            retry=self.retry,
+            limits=Limits(),
+        )
+
+    def job(self, job_id: UUID) -> dict[str, object]:
+        return rows(self.engine, "SELECT * FROM jobs WHERE id = :id", id=job_id)[0]
+
+    def cancel(self, job_id: UUID) -> None:
+        with self.engine.begin() as connection:
+            connection.execute(job_statements.REQUEST_CANCEL, {"job_id": job_id})
+
+
+@pytest.fixture
+def harness(engine: Engine) -> Harness:
+    with engine.begin() as connection:
+        connection.exec_driver_sql("TRUNCATE jobs CASCADE")
+    return Harness(engine)
+
+
+def test_waiting_jobs_are_handed_out_oldest_first_and_once(harness: Harness) -> None:
+    ids = [create(harness.engine) for _ in range(3)]
+    assert harness.loop.dispatch() == 3
+    assert list(harness.executor.specs) == ids
+    assert harness.loop.dispatch() == 0
+    job = harness.job(ids[0])
+    assert (job["executor_kind"], job["executor_ref"]) == ("memory", f"memory-{ids[0]}")
+
+
+def test_no_more_than_the_window_is_handed_out(engine: Engine, harness: Harness) -> None:
+    narrow = Harness(engine, window=2)
+    for _ in range(5):
+        create(engine)
+    assert narrow.loop.dispatch() == 2
+    assert narrow.loop.dispatch() == 0
+
+
+def test_an_executor_that_is_away_loses_nothing(engine: Engine, harness: Harness) -> None:
+    class Away(MemoryExecutor):
+        def submit(self, spec: RenderSpec) -> str:
+            raise TryLater("not now")
+
+    job_id = create(engine)
+    away = Harness(engine, Away())
+    with pytest.raises(TryLater):
+        away.loop.dispatch()
+    assert harness.job(job_id)["dispatched_at"] is None
+    assert harness.loop.dispatch() == 1
+
+
+def test_a_refusal_fails_the_job_with_the_reason(engine: Engine, harness: Harness) -> None:
+    class Strict(MemoryExecutor):
+        def submit(self, spec: RenderSpec) -> str:
+            raise Refused("another object has this name")
+
+    job_id = create(engine)
+    Harness(engine, Strict()).loop.dispatch()
+    job = harness.job(job_id)
+    assert (job["status"], job["error_code"]) == ("failed", "dispatch_refused")
+    assert "another object" in str(job["error_message"])
+
+
+def test_a_model_that_left_the_registry_fails_the_job(harness: Harness) -> None:
+    job_id = create(harness.engine)
+    with harness.engine.begin() as connection:
+        connection.exec_driver_sql("DELETE FROM models")
+    harness.loop.dispatch()
+    assert harness.job(job_id)["error_code"] == "model_missing"
+
+
+def test_seeds_of_earlier_attempts_go_along(harness: Harness) -> None:
+    job_id = create(harness.engine, count=2)
+    runner = Runner(job_id)
+    batch = runner.batch(runner.started(), runner.item(0, 42), runner.finished(Outcome.STOPPED))
+    ingest_batch(harness.engine, batch, harness.retry)
+    harness.loop.dispatch()
+    assert harness.executor.specs[job_id].seeds == {0: 42}
+
+
+def test_a_lost_message_is_sent_again_and_does_not_count(harness: Harness) -> None:
+    job_id = create(harness.engine)
+    harness.loop.dispatch()
+    harness.executor.jobs.clear()
+    assert harness.loop.find_lost() == 1
+    assert harness.job(job_id)["failures"] == 0
+    assert harness.loop.dispatch() == 1
+
+
+def test_a_vanished_runner_counts_and_the_job_fails_after_three(harness: Harness) -> None:
+    job_id = create(harness.engine)
+    for number in (1, 2, 3):
+        assert harness.loop.dispatch() == 1
+        harness.executor.start(job_id)
+        runner = Runner(job_id, f"run-{number}")
+        ingest_batch(harness.engine, runner.batch(runner.started()), harness.retry)
+        assert harness.loop.find_lost() == 0
+        harness.executor.vanish(job_id)
+        assert harness.loop.find_lost() == 1
+    job = harness.job(job_id)
+    assert (job["status"], job["error_code"]) == ("failed", "runner_lost")
+    assert job_id in harness.announced
+    states = rows(harness.engine, "SELECT DISTINCT status FROM attempts WHERE job_id = :id", id=job_id)
+    assert states == [{"status": "lost"}]
+
+
+def test_a_living_or_waiting_job_is_left_alone(harness: Harness) -> None:
+    running, waiting = create(harness.engine), create(harness.engine)
+    harness.loop.dispatch()
+    harness.executor.start(running)
+    assert harness.loop.find_lost() == 0
+    assert harness.executor.liveness(waiting) is Liveness.WAITING
+
+
+def test_a_cancel_between_two_attempts_ends_the_job(harness: Harness) -> None:
+    job_id = create(harness.engine)
+    harness.cancel(job_id)
+    harness.loop.dispatch()
+    assert harness.executor.specs == {}
+    harness.loop.cancel()
+    assert harness.job(job_id)["status"] == "canceled"
+
+
+def test_a_cancel_reaches_the_executor_and_is_forced_in_the_end(engine: Engine, harness: Harness) -> None:
+    patient = Harness(engine, harness.executor, cancel_seconds=3600.0)
+    job_id = create(engine)
+    patient.loop.dispatch()
+    patient.executor.start(job_id)
+    patient.cancel(job_id)
+    patient.loop.cancel()
+    assert job_id in patient.executor.canceled
+    assert patient.job(job_id)["status"] == "queued"
+    harness.loop.cancel()
+    assert harness.job(job_id)["status"] == "canceled"
+
+
+def test_the_executor_is_told_once_of_a_job_canceled_while_it_waited(harness: Harness) -> None:
+    job_id = create(harness.engine)
+    harness.loop.dispatch()
+    with harness.engine.begin() as connection:
+        parameters = job_statements.finish_parameters(job_id, JobState.CANCELED, "generate")
+        connection.execute(job_statements.FINISH, parameters)
+    assert harness.loop.cancel() == 1
+    assert job_id in harness.executor.canceled
+    assert harness.loop.cancel() == 0
+
+
+def test_a_deadline_that_passed_fails_the_job(harness: Harness) -> None:
+    late = create(harness.engine, deadline=timedelta(seconds=-1))
+    punctual = create(harness.engine)
+    assert harness.loop.expire() == 1
+    job = harness.job(late)
+    assert (job["status"], job["error_code"], job["error_retryable"]) == ("failed", "job_timeout", False)
+    assert harness.job(punctual)["status"] == "queued"
+    assert late in harness.executor.canceled
+
+
+def test_two_loops_side_by_side_hand_out_each_job_once(engine: Engine, harness: Harness) -> None:
+    ids = {create(engine) for _ in range(10)}
+    other = Harness(engine, harness.executor)
+    assert harness.loop.dispatch() + other.loop.dispatch() == 10
+    assert set(harness.executor.specs) == ids
