@@ -11,7 +11,7 @@ from dreamforge.errors import ConfigurationError, DreamForgeError
 from dreamforge.models import BackendMode
 from dreamforge_cli.exits import SERVER_NOT_REACHABLE, WRONG_USAGE, stop
 
-_NEEDS = ("psycopg", "redis", "fastapi", "uvicorn", "alembic", "rq", "PIL")
+NEEDS = ("psycopg", "redis", "fastapi", "uvicorn", "alembic", "rq", "PIL")
 
 DataOption = Annotated[Path, typer.Option("--data", metavar="DIR", help="Folder of database, images and logs.")]
 BackendOption = Annotated[
@@ -41,7 +41,7 @@ def up(
     `dreamforge ready: http://127.0.0.1:8001`. Everything else goes to stderr and DIR/logs. A child that dies is
     started again. The same DIR later has the same jobs and goes on with what was unfinished.
     """
-    absent = [name for name in _NEEDS if importlib.util.find_spec(name) is None]
+    absent = [name for name in NEEDS if importlib.util.find_spec(name) is None]
     if absent:
         stop(
             f"`up` needs more than is installed ({', '.join(absent)}): pip install 'dreamforge[embedded]'",
