@@ -1,0 +1,54 @@
+"""``python -m dreamforge_runner once SPEC`` and ``python -m dreamforge_runner serve``."""
+
+import argparse
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+from dreamforge import telemetry
+from dreamforge.errors import ConfigurationError
+from dreamforge.settings import load
+from dreamforge.storage.factory import open_storage
+from dreamforge.storage.settings import StorageSettings
+from dreamforge_runner.once import Once
+from dreamforge_runner.serve import Server
+from dreamforge_runner.settings import RunnerSettings
+
+
+def main() -> int:
+    """The exit code: 0 or a class of ``dreamforge.errors``; 2 for wrong usage or settings."""
+    parser = argparse.ArgumentParser(prog="python -m dreamforge_runner", description="Renders jobs.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    once = commands.add_parser("once", help="render one spec file and exit with its class's code")
+    once.add_argument("spec", type=Path, help="path of a render spec (JSON)")
+    commands.add_parser("serve", help="take specs from Redis until told to stop")
+    arguments = parser.parse_args()
+    try:
+        settings = load(RunnerSettings)
+        telemetry.configure("runner", settings.log_level)
+        storage = open_storage(load(StorageSettings))
+        if arguments.command == "once":
+            program = Once(settings, storage)
+            _stop_on_signal(program.stop)
+            return program.run(arguments.spec)
+        server = Server(settings, storage)
+    except ConfigurationError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    _stop_on_signal(server.stop)
+    server.run()
+    return 0
+
+
+def _stop_on_signal(stop: Callable[[], None]) -> None:
+    def handle(_: int, __: FrameType | None) -> None:
+        stop()
+
+    signal.signal(signal.SIGTERM, handle)
+    signal.signal(signal.SIGINT, handle)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,268 @@
+"""One attempt at a shard: a single-threaded actor that turns messages into events.
+
+Everything that happens to an attempt (the child speaks, an image is stored, somebody cancels) arrives in one
+queue, so nothing here needs a lock. How it may end is in :class:`Ending`; what becomes of the child afterwards is
+the supervisor's business.
+"""
+
+import queue
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from dreamforge import telemetry
+from dreamforge.errors import ErrorCode, JobError
+from dreamforge.events import ArtifactStored, Failure, ItemStarted, Outcome, Stage
+from dreamforge.spec import RenderSpec
+from dreamforge.storage.base import Storage, StorageError
+from dreamforge_runner import faults, metadata, planning, wire
+from dreamforge_runner.backends.base import Pixels
+from dreamforge_runner.outbox import Outbox
+from dreamforge_runner.planning import StoredItem
+from dreamforge_runner.process import ChildGone, ChildProcess
+from dreamforge_runner.storing import NotStored, Rendered, Stored, Storer
+
+log = telemetry.logger(__name__)
+
+_TICK_SECONDS = 0.25
+#: Images between the denoiser and the store: one more than the decoder and the uploader can hold.
+_MAX_PENDING = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Halt:
+    """Somebody wants the attempt to end; ``outcome`` is ``None`` when nobody wants to hear of it (refused)."""
+
+    outcome: Outcome | None
+
+
+Inbox = queue.SimpleQueue[wire.Message | ChildGone | Stored | NotStored | Halt]
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How the work ended. ``outcome`` is ``None`` for a refused attempt."""
+
+    outcome: Outcome | None
+    failure: Failure | None = None
+
+
+class Halted(Exception):
+    """The attempt was asked to end."""
+
+    def __init__(self, outcome: Outcome | None) -> None:
+        super().__init__(outcome)
+        self.outcome = outcome
+
+
+@dataclass
+class _Doing:
+    """An item between its start and its storing."""
+
+    seed: int
+    started: float
+    where: str = "denoising"
+
+
+class Attempt:
+    """Renders what is missing of one shard with one child."""
+
+    def __init__(
+        self,
+        spec: RenderSpec,
+        outbox: Outbox,
+        inbox: Inbox,
+        storage: Storage,
+        *,
+        load_timeout: float,
+        target: str,
+        on_ready: Callable[[], object],
+    ) -> None:
+        self.spec = spec
+        self.outbox = outbox
+        self.inbox = inbox
+        self._storage = storage
+        self._storer = Storer(spec, storage, inbox.put)
+        self._load_timeout = load_timeout
+        self._target = target
+        self._on_ready = on_ready
+        self._child: ChildProcess | None = None
+        self.child_busy = False
+        self.stored: dict[int, StoredItem] = {}
+        self._todo: list[int] = []
+        self._doing: dict[int, _Doing] = {}
+        self._denoising: int | None = None
+        self._load_started: float | None = None
+        self._job_ready = False
+        self._backend, self._source_type = "", ""
+        self._oom_kills_before = faults.oom_kills()
+        self.backend_peak_mib: float | None = None
+        self.backend_end_mib: float | None = None
+
+    def find_work(self) -> bool:
+        """Report what is stored already; True when something is left to render. Raises ``JobError``."""
+        try:
+            self.stored = planning.find_stored(self.spec, self._storage)
+        except StorageError as error:
+            raise JobError(ErrorCode.STORAGE_ERROR, "The object store could not be listed") from error
+        for item in self.stored.values():
+            self._report(item)
+        if self.stored:
+            self.outbox.log("items.found", f"{len(self.stored)} images of earlier attempts are stored already")
+        self._todo = planning.to_render(self.spec, self.stored)
+        return bool(self._todo)
+
+    def render(self, child: ChildProcess) -> None:
+        """Render and store all that is missing. Raises ``JobError`` or ``Halted``."""
+        self._child = child
+        child.prompts.watch(filter(None, (self.spec.params.prompt, self.spec.params.negative_prompt)))
+        self._begin(child)
+        for index in self._todo:
+            self._pump_until(lambda: self._denoising is None and len(self._doing) < _MAX_PENDING)
+            self._start_item(child, index)
+        self._pump_until(lambda: not self._doing)
+        child.send(wire.EndJob())
+        self._pump_until(lambda: not self.child_busy)
+
+    def finish(self) -> None:
+        """Write the manifest: the step is whole. Raises ``JobError``."""
+        if self.spec.shard.count == 1:
+            self._storer.write_manifest(self.stored)
+
+    def wind_down(self, patience: float) -> bool:
+        """Ask the child to stop and wait for it; what was rendered by then is kept. True when it obeyed."""
+        if self._child is not None and self.child_busy:
+            self._child.send(wire.Cancel())
+        deadline = time.monotonic() + patience
+        while (self.child_busy or self._storing()) and time.monotonic() < deadline:
+            try:
+                self._handle(self.inbox.get(timeout=max(0.01, deadline - time.monotonic())))
+            except (JobError, Halted, queue.Empty):
+                continue
+        self._storer.close()
+        return not self.child_busy
+
+    def _begin(self, child: ChildProcess) -> None:
+        self._load_started = time.monotonic()
+        self._show(self._todo[0], Stage.LOADING)
+        model, params = self.spec.model.model_dump(mode="json"), self.spec.params.model_dump(mode="json")
+        self.child_busy = True
+        child.send(wire.StartJob(self._target, model, params))
+        self._pump_until(lambda: self._job_ready)
+        self._load_started = None
+
+    def _start_item(self, child: ChildProcess, index: int) -> None:
+        seed = planning.draw_seed(self.spec, index)
+        self.outbox.emit(ItemStarted, item_index=index, item_seed=seed)
+        self._doing[index] = _Doing(seed, time.monotonic())
+        self._denoising = index
+        self._show(index, Stage.DENOISING)
+        child.send(wire.RenderItem(index, seed))
+
+    def _pump_until(self, done: Callable[[], bool]) -> None:
+        while not done():
+            try:
+                message = self.inbox.get(timeout=_TICK_SECONDS)
+            except queue.Empty:
+                self._check_time()
+                continue
+            self._handle(message)
+            self._check_time()
+
+    def _handle(self, message: object) -> None:
+        match message:
+            case wire.StepDone(index, step):
+                self._show(index, Stage.DENOISING, step)
+            case wire.Denoised(index):
+                self._denoising = None
+                self._move(index, Stage.DECODING)
+            case wire.ItemRendered(index):
+                self._store(message)
+            case Stored(item, seconds):
+                self._on_stored(item, seconds)
+            case NotStored(error):
+                self._doing.pop(error.item_index if error.item_index is not None else -1, None)
+                raise error
+            case Halt(outcome):
+                raise Halted(outcome)
+            case wire.JobDone(peak, end):
+                self.child_busy, self.backend_peak_mib, self.backend_end_mib = False, peak, end
+            case wire.Failed():
+                self.child_busy, self.backend_peak_mib = False, message.peak_mib
+                raise JobError(ErrorCode(message.code), message.message, item_index=message.item_index)
+            case ChildGone(_, returncode):
+                self.child_busy = False
+                raise faults.of_dead_child(returncode, self._denoising, self._oom_kills_before)
+            case _:
+                self._handle_beginning(message)
+
+    def _handle_beginning(self, message: object) -> None:
+        match message:
+            case wire.Prepared(_, _, _, seconds):
+                log.info("backend imported", seconds=round(seconds, 2))
+            case wire.Noticed(code, text):
+                self.outbox.log(code, text)
+            case wire.JobReady(backend, source_type, seconds, reused):
+                self._job_ready, self._backend, self._source_type = True, backend, source_type
+                self._on_ready()
+                name = self.spec.model.name
+                if reused:
+                    self.outbox.log("model.reused", f"{name} was loaded already")
+                else:
+                    self.outbox.log("model.loaded", f"Loaded {name} in {seconds:.1f} s")
+
+    def _store(self, rendered: wire.ItemRendered) -> None:
+        doing = self._doing.get(rendered.item_index)
+        if doing is None:
+            return
+        self._move(rendered.item_index, Stage.STORING)
+        pixels = Pixels(rendered.width, rendered.height, rendered.rgb)
+        source = (self._backend, self._source_type)
+        self._storer.submit(Rendered(rendered.item_index, doing.seed, pixels, *source, doing.started))
+
+    def _on_stored(self, item: StoredItem, seconds: float) -> None:
+        self._doing.pop(item.item_index, None)
+        self.stored[item.item_index] = item
+        self._report(item)
+        text = f"Stored image {item.item_index}: {item.size_bytes} bytes in {seconds:.2f} s"
+        self.outbox.log("item.stored", text, item_index=item.item_index)
+
+    def _report(self, item: StoredItem) -> None:
+        described = metadata.describe(self.spec, item.item_index, item.seed, item.backend, item.source_type)
+        self.outbox.emit(
+            ArtifactStored,
+            item_index=item.item_index,
+            key=item.key,
+            format=self.spec.params.format,
+            width=item.width,
+            height=item.height,
+            item_seed=item.seed,
+            size_bytes=item.size_bytes,
+            sha256=item.sha256,
+            metadata=described,
+            seconds=item.seconds,
+        )
+
+    def _move(self, index: int, stage: Stage) -> None:
+        if (doing := self._doing.get(index)) is not None:
+            doing.where = stage.value
+            self._show(index, stage, self.spec.params.steps)
+
+    def _show(self, index: int, stage: Stage, step: int = 0) -> None:
+        self.outbox.progress(index, stage, step, self.spec.params.steps)
+
+    def _storing(self) -> bool:
+        return any(doing.where == Stage.STORING.value for doing in self._doing.values())
+
+    def _check_time(self) -> None:
+        """The three bounds: the job's deadline, loading, and each item from its start to its storing."""
+        limits, now = self.spec.limits, time.monotonic()
+        if limits.deadline_at is not None and datetime.now(UTC) >= limits.deadline_at:
+            raise JobError(ErrorCode.JOB_TIMEOUT, "The job's deadline passed")
+        if self._load_started is not None and now - self._load_started > self._load_timeout:
+            raise JobError(ErrorCode.ITEM_TIMEOUT, f"The model was not ready after {self._load_timeout:g} s")
+        for index, doing in self._doing.items():
+            if now - doing.started > limits.item_timeout_seconds:
+                text = f"Item {index} was still {doing.where} after {limits.item_timeout_seconds:g} s"
+                raise JobError(ErrorCode.ITEM_TIMEOUT, text, item_index=index)

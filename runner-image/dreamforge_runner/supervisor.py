@@ -1,0 +1,223 @@
+"""Runs one attempt after the other and owns the render child between them.
+
+It imports no backend and never torch: whatever a model does to its process, this one can still say how it ended,
+measure the GPU, and start a fresh child for the next job.
+"""
+
+from dataclasses import dataclass
+
+from dreamforge import telemetry
+from dreamforge.errors import ErrorCode, JobError
+from dreamforge.events import AttemptFinished, AttemptStarted, Failure, GpuMeasured, Level, Outcome
+from dreamforge.spec import RenderSpec
+from dreamforge.storage.base import Storage
+from dreamforge_runner import faults, gpu, wire
+from dreamforge_runner.attempt import Attempt, Ending, Halted, Inbox
+from dreamforge_runner.backends import registry
+from dreamforge_runner.outbox import Outbox, host_name
+from dreamforge_runner.process import ChildProcess
+from dreamforge_runner.settings import RunnerSettings
+
+log = telemetry.logger(__name__)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What an attempt came to."""
+
+    outcome: Outcome | None
+    exit_code: int
+    items_done: int
+    items_failed: int
+    failure: Failure | None
+    gpu: GpuMeasured | None
+
+
+class Supervisor:
+    """One GPU's worth of rendering."""
+
+    def __init__(self, settings: RunnerSettings, storage: Storage, *, keep_child: bool) -> None:
+        self._settings = settings
+        self._storage = storage
+        self._keep_child = keep_child
+        self._child: ChildProcess | None = None
+        self._gauge, self._why_no_gauge = gpu.open_gauge(settings.visible_devices)
+        self._bare_mib: float | None = None  # device memory in use before the child began
+
+    def prewarm(self) -> None:
+        """Import the configured backend before the first job asks for it."""
+        child = self._warm_child()
+        if self._settings.prewarm_sdxl:
+            child.send(wire.Prepare(registry.SDXL_TARGET))
+
+    def close(self) -> None:
+        """End the child."""
+        if self._child is not None:
+            self._child.close()
+            self._child = None
+
+    def run(self, spec: RenderSpec, outbox: Outbox, inbox: Inbox) -> Result:
+        """Render a shard and say how it went; every exit path ends in the same three steps."""
+        runner = self._settings.runner_name or host_name()
+        outbox.emit(AttemptStarted, backend=registry.name_of(spec.model.kind), runner=runner)
+        if self._child is None or not self._child.alive:
+            self._forget_child()
+        watch = _Watch(gpu.Sampler(self._gauge) if self._gauge else None)
+        attempt: Attempt | None = None
+        try:
+            attempt = self._attempt(spec, outbox, inbox, watch)
+            ending = self._work(attempt)
+        except JobError as error:
+            ending = _failed(error)
+        discarded = self._settle_child(attempt, ending)
+        measured = self._measure(attempt, watch, outbox, discarded=discarded)
+        return self._finish(spec, outbox, ending, measured)
+
+    def _attempt(self, spec: RenderSpec, outbox: Outbox, inbox: Inbox, watch: "_Watch") -> Attempt:
+        return Attempt(
+            spec,
+            outbox,
+            inbox,
+            self._storage,
+            load_timeout=self._settings.load_timeout_seconds,
+            target=registry.target_of(spec.model.kind, self._settings.runner_plugins),
+            on_ready=watch.loaded,
+        )
+
+    def _work(self, attempt: Attempt) -> Ending:
+        try:
+            if attempt.find_work():
+                child = self._warm_child()
+                child.attach(attempt.inbox.put)
+                attempt.render(child)
+            attempt.finish()
+        except Halted as halted:
+            return Ending(halted.outcome)
+        except JobError as error:
+            return _failed(error)
+        except Exception as error:
+            log.exception("attempt failed by a defect")
+            return _failed(JobError(ErrorCode.INTERNAL, f"The runner raised {type(error).__name__}"))
+        return Ending(Outcome.SUCCEEDED)
+
+    def _warm_child(self) -> ChildProcess:
+        if self._child is None or not self._child.alive:
+            self._forget_child()
+            self._bare_mib = self._gauge.read() if self._gauge else None
+            self._child = ChildProcess()
+        return self._child
+
+    def _forget_child(self) -> None:
+        if self._child is not None:
+            self._child.close()
+            self._child = None
+
+    def _settle_child(self, attempt: Attempt | None, ending: Ending) -> bool:
+        """Bring the child to rest, or end it. True when it was discarded."""
+        patience = self._settings.cancel_grace_seconds
+        child = self._child
+        if attempt is None:
+            return False
+        distrusted = ending.failure is not None and ending.failure.code in faults.DISCARDING
+        if child is None or distrusted:
+            if child is not None:
+                child.attach(None)
+                child.kill(min(attempt.spec.limits.grace_seconds, 2 * patience))
+                self._child = None
+            attempt.child_busy = False
+            attempt.wind_down(patience)
+            return distrusted
+        obeyed = attempt.wind_down(patience)
+        child.attach(None)
+        if not obeyed or not child.alive:
+            child.kill(patience)
+            self._child = None
+            return True
+        child.prompts.watch(())
+        if not self._keep_child:
+            self.close()
+        return False
+
+    def _measure(self, attempt: Attempt | None, watch: "_Watch", outbox: Outbox, *, discarded: bool) -> GpuMeasured:
+        sampler, child = watch.sampler, self._child
+        if sampler is None:
+            outbox.log("gpu.not_measured", f"GPU memory not measured: {self._why_no_gauge}")
+            return _emit_without_nvml(attempt, outbox, discarded=discarded)
+        clean: bool | None = None
+        end = sampler.look()
+        if child is not None and end is not None:
+            # A kept child holds its model: its own baseline is what it used at rest after the job before this.
+            # The first job has only "model loaded" to compare with, and CUDA still grows then.
+            limit = watch.limit_of(child.resting_mib)
+            end = sampler.settle(limit, 1.0)
+            clean = end is not None and end <= limit
+            if clean:
+                child.resting_mib = min(end or 0.0, child.resting_mib or float("inf"))
+            else:
+                outbox.log("gpu.not_clean", "GPU memory is not back; the child is discarded", level=Level.WARNING)
+                child.kill(self._settings.cancel_grace_seconds)
+                self._child, discarded = None, True
+        if self._child is None and end is not None:
+            bare = self._bare_mib if self._bare_mib is not None else sampler.start_mib
+            limit = (bare if bare is not None else end) + gpu.TOLERANCE_MIB
+            end = sampler.settle(limit)
+            clean = end is not None and end <= limit
+        sampler.stop()
+        return outbox.emit(
+            GpuMeasured,
+            source="nvml",
+            start_mib=sampler.start_mib,
+            peak_mib=sampler.peak_mib,
+            end_mib=end,
+            clean=clean,
+            child_discarded=discarded,
+        )
+
+    def _finish(self, spec: RenderSpec, outbox: Outbox, ending: Ending, measured: GpuMeasured) -> Result:
+        failure = ending.failure
+        code = faults.exit_code(ending.outcome, failure.code if failure else None)
+        done = outbox.stored
+        if ending.outcome is not None:
+            outbox.emit(AttemptFinished, outcome=ending.outcome, exit_code=code, items_done=done, failure=failure)
+        log.info("attempt ended", outcome=ending.outcome, exit_code=code, items_done=done)
+        failed = int(failure is not None and failure.item_index is not None)
+        return Result(ending.outcome, code, done, failed, failure, measured)
+
+
+class _Watch:
+    """The attempt's GPU readings; ``sampler`` is ``None`` without NVML."""
+
+    def __init__(self, sampler: gpu.Sampler | None) -> None:
+        self.sampler = sampler
+        self._loaded_mib: float | None = None
+
+    def loaded(self) -> None:
+        """The model is on the device."""
+        if self.sampler is not None:
+            self._loaded_mib = self.sampler.look()
+
+    def limit_of(self, resting_mib: float | None) -> float:
+        """Up to where a kept child counts as clean."""
+        if resting_mib is not None:
+            return resting_mib + gpu.TOLERANCE_MIB
+        base = self._loaded_mib or (self.sampler.start_mib if self.sampler else None) or 0.0
+        return base + gpu.TOLERANCE_MIB + gpu.FIRST_JOB_ALLOWANCE_MIB
+
+
+def _failed(error: JobError) -> Ending:
+    log.warning("attempt failed", code=error.code.value, cause=error.message, item_index=error.item_index)
+    return Ending(Outcome.FAILED, Failure(code=error.code, message=error.message, item_index=error.item_index))
+
+
+def _emit_without_nvml(attempt: Attempt | None, outbox: Outbox, *, discarded: bool) -> GpuMeasured:
+    """The backend's own view is better than none."""
+    peak = attempt.backend_peak_mib if attempt else None
+    return outbox.emit(
+        GpuMeasured,
+        source="none" if peak is None else "torch",
+        start_mib=None,
+        peak_mib=peak,
+        end_mib=attempt.backend_end_mib if attempt else None,
+        clean=None,
+        child_discarded=discarded,
+    )
