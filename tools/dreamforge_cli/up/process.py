@@ -8,6 +8,7 @@ import time
 from asyncio.subprocess import Process as Running
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import BinaryIO
 
 from dreamforge.errors import DreamForgeError
 from dreamforge_cli.embedded.launch import Launch
@@ -17,6 +18,7 @@ from dreamforge_cli.up.restart import Restarts
 _SHOWN = frozenset({"warning", "error", "critical"})
 #: What every process of this project ends with when a setting is wrong.
 _WRONG_SETTING = 2
+_LAST_WORDS_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -84,43 +86,63 @@ class Supervised:
                 await asyncio.to_thread(self.spec.prepare)
             if self._stopping.is_set():
                 return "stopped"
-            running = self._running = await self._spawn()
+            running, output = await self._spawn()
         except (OSError, DreamForgeError) as error:
             self.last_line = str(error)
             return str(error)
-        pump = asyncio.create_task(self._pump(running))
+        pump = asyncio.create_task(self._pump(output))
         code = await running.wait()
         # What the child started itself must not outlive it, nor hold its pipe open.
         _kill_group(running.pid)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(pump, 2.0)
+            await asyncio.wait_for(pump, _LAST_WORDS_SECONDS)
         if code == _WRONG_SETTING:
             self.refused.set()
         if code > 0 and self.last_line:
             return f"exit {code}: {self.last_line}"
         return f"signal {-code}" if code < 0 else f"exit {code}"
 
-    async def _spawn(self) -> Running:
-        command = self.spec.launch()
-        return await asyncio.create_subprocess_exec(
-            *command.argv,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            # Its own session: Ctrl-C reaches `up` alone, which then stops the children in order.
-            start_new_session=True,
-            env={**os.environ, **self.spec.environment},
-            **command.identity,
-        )
+    async def _spawn(self) -> tuple[Running, BinaryIO]:
+        """Start the child; its output comes through a pipe of ours.
 
-    async def _pump(self, running: Running) -> None:
-        assert running.stdout is not None  # noqa: S101 - asked for in _spawn
-        lines = Lines()
-        while chunk := await running.stdout.read(65536):
-            for line in lines.feed(chunk):
+        With a pipe of asyncio's, `wait` would return only when all who inherited the pipe are gone too
+        (until Python 3.13), so a grandchild could hide the child's death.
+        """
+        command = self.spec.launch()
+        reader, writer = os.pipe()
+        output = os.fdopen(reader, "rb", buffering=0)
+        try:
+            self._running = await asyncio.create_subprocess_exec(
+                *command.argv,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=writer,
+                stderr=writer,
+                # Its own session: Ctrl-C reaches `up` alone, which then stops the children in order.
+                start_new_session=True,
+                env={**os.environ, **self.spec.environment},
+                **command.identity,
+            )
+        except BaseException:
+            output.close()
+            raise
+        finally:
+            os.close(writer)
+        return self._running, output
+
+    async def _pump(self, output: BinaryIO) -> None:
+        """Log the child's output until its end; closes ``output``."""
+        stream = asyncio.StreamReader()
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stream), output)
+        try:
+            lines = Lines()
+            while chunk := await stream.read(65536):
+                for line in lines.feed(chunk):
+                    self._record(line)
+            for line in lines.end():
                 self._record(line)
-        for line in lines.end():
-            self._record(line)
+        finally:
+            transport.close()
 
     def _record(self, line: bytes) -> None:
         record = entry(self.spec.name, line)

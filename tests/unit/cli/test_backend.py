@@ -1,0 +1,64 @@
+"""What renders, for every combination of wish, checkpoint and libraries."""
+
+import pytest
+
+from dreamforge.errors import ConfigurationError
+from dreamforge.models import BackendMode
+from dreamforge_cli.up.backend import choose
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(b"x")
+    return path
+
+
+def nothing_missing():
+    return []
+
+
+def torch_missing():
+    return ["torch"]
+
+
+def test_auto_takes_sdxl_when_all_is_there(checkpoint, tmp_path):
+    for given, default in ((checkpoint, tmp_path / "none"), (None, checkpoint)):
+        choice = choose(BackendMode.AUTO, given, missing=nothing_missing, default=default)
+        assert (choice.mode, choice.checkpoint) == (BackendMode.SDXL, checkpoint)
+        assert str(checkpoint) in choice.said
+
+
+def test_auto_without_a_checkpoint_draws_and_says_how_to_get_sdxl(tmp_path):
+    choice = choose(BackendMode.AUTO, None, missing=nothing_missing, default=tmp_path / "none")
+    assert (choice.mode, choice.checkpoint) == (BackendMode.AUTO, None)
+    assert str(tmp_path / "none") in choice.said
+    assert "not a diffusion model" in choice.said
+    assert "dreamforge[sdxl]" in choice.said
+
+
+def test_auto_without_libraries_draws_and_names_them(checkpoint):
+    choice = choose(BackendMode.AUTO, checkpoint, missing=torch_missing)
+    assert (choice.mode, choice.checkpoint) == (BackendMode.SKETCH, None)
+    assert "torch" in choice.said
+
+
+def test_sketch_ignores_a_checkpoint(checkpoint):
+    assert choose(BackendMode.SKETCH, checkpoint, missing=nothing_missing).mode is BackendMode.SKETCH
+
+
+def test_sdxl_without_a_checkpoint_refuses_with_the_path(tmp_path):
+    for given, default in ((tmp_path / "gone", tmp_path / "x"), (None, tmp_path / "gone")):
+        with pytest.raises(ConfigurationError, match="gone"):
+            choose(BackendMode.SDXL, given, missing=nothing_missing, default=default)
+
+
+def test_sdxl_without_libraries_refuses_and_names_them(checkpoint):
+    with pytest.raises(ConfigurationError, match="not installed: torch"):
+        choose(BackendMode.SDXL, checkpoint, missing=torch_missing)
+
+
+def test_a_relative_checkpoint_becomes_absolute(checkpoint, monkeypatch):
+    monkeypatch.chdir(checkpoint.parent)
+    choice = choose(BackendMode.SDXL, checkpoint.relative_to(checkpoint.parent), missing=nothing_missing)
+    assert choice.checkpoint == checkpoint
