@@ -81,7 +81,7 @@ openapi: setup ## Write docs/openapi/ from the app
 	@$(PY) -m dreamforge_api.openapi
 
 golden: setup setup-sdxl ## Render the golden images of the tiny checkpoint again
-	@DF_GOLDEN_WRITE=1 $(PYTEST) tests/integration -m sdxl -k golden $(ARGS)
+	@$(PY) -m tests.golden.renders
 
 env-example: setup ## Write .env.example from the settings classes
 	@$(PY) scripts/env_example.py
@@ -97,7 +97,7 @@ migrate: setup ## Bring DF_DATABASE_URL to the newest schema
 	@$(PY) -m dreamforge_api.migrate
 
 revision: setup ## A new migration from the tables (M="what it does"; DF_DATABASE_URL at head)
-	@$(BIN)/alembic revision --autogenerate -m "$(M)"
+	@$(PY) scripts/revision.py "$(M)"
 
 .PHONY: help demo test setup setup-sdxl dev inspect-env lint fmt type verify test-unit test-contract \
   test-integration test-parts bench openapi golden env-example lock s3-server migrate revision

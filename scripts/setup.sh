@@ -9,7 +9,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-say() { printf '\033[1m== %s\033[0m\n' "$*"; }
+say() { printf '== %s\n' "$*"; }
 die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 
 find_python() {
@@ -41,7 +41,7 @@ find_uv() {
   if uv --version >/dev/null 2>&1; then
     echo uv
   else
-    [ -x .venv/bin/uv ] || .venv/bin/python -m pip install --quiet uv >&2
+    [ -x .venv/bin/uv ] || .venv/bin/python -m pip install --quiet --disable-pip-version-check uv >&2
     echo .venv/bin/uv
   fi
 }
