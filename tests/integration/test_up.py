@@ -1,0 +1,186 @@
+"""`dreamforge up` as a person meets it: real processes, real servers, real signals."""
+
+import json
+import signal
+import socket
+import subprocess
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from tests.servers.stack import Up, clean_environment, command, until
+
+CHILDREN = {
+    "api": ("dreamforge_api",),
+    "worker": ("dreamforge_api.worker",),
+    "runner": ("dreamforge_runner", "serve"),
+    "redis": ("redis.conf",),
+    "postgres": ("postgres", "-D"),
+}
+
+
+def refused(*arguments: str | Path, cwd: Path, **environment: str) -> tuple[int, str, str]:
+    """A run of `up` that must end by itself; exit status, stdout, stderr."""
+    done = subprocess.run(
+        command("up", *arguments),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=cwd,
+        env=clean_environment(**environment),
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def gone(process: psutil.Process) -> bool:
+    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+
+
+def find_child(stack: Up, name: str) -> psutil.Process | None:
+    """By command line; Redis renames itself, so it is known by its program."""
+    if name == "redis":
+        return next((c for c in stack.children() if "redis" in c.name()), None)
+    return stack.child(*CHILDREN[name])
+
+
+def test_ready_means_ready(stack):
+    with stack.api() as api:
+        assert api.get("/readyz").status_code == 200
+    assert stack.wait_for(stack.post(count=2))["completed"] == 2
+
+
+def test_stderr_says_what_was_taken_and_logs_are_ndjson(stack):
+    remarks = stack.remarks()
+    for word in ("PostgreSQL", "Redis", "backend: sketch", str(stack.data)):
+        assert word in remarks
+    names = {path.name for path in (stack.data / "logs").iterdir()}
+    assert {"api.ndjson", "worker.ndjson", "runner-0.ndjson", "postgres.ndjson", "redis.ndjson"} <= names
+    for path in (stack.data / "logs").iterdir():
+        for line in path.read_text().splitlines():
+            assert isinstance(json.loads(line), dict)
+
+
+def test_no_prompt_in_any_log(stack):
+    stack.wait_for(stack.post(prompt="xyzzy-secret-words"))
+    for path in (stack.data / "logs").iterdir():
+        assert "xyzzy" not in path.read_text()
+
+
+@pytest.mark.parametrize("name", CHILDREN)
+def test_a_killed_child_comes_back_and_work_goes_on(stack, name):
+    victim = find_child(stack, name)
+    assert victim
+    victim.kill()
+    until(lambda: (c := find_child(stack, name)) and c.pid != victim.pid, what=f"{name} again")
+
+    def ready():
+        with stack.api() as api:
+            try:
+                return api.get("/readyz").status_code == 200
+            except httpx.HTTPError:
+                return False
+
+    until(ready, what="readiness")
+    stack.wait_for(stack.post())
+
+
+def test_a_runner_killed_in_the_middle_of_a_batch_loses_nothing(stack):
+    job_id = stack.post(count=20, width=1024, height=1024)
+    until(lambda: stack.job(job_id)["completed"] >= 2, what="two images")
+    runner = find_child(stack, "runner")
+    assert runner
+    runner.kill()
+    job = stack.wait_for(job_id, seconds=120)
+    assert job["completed"] == 20
+    with stack.api() as api:
+        items = [a["item_index"] for a in api.get(f"/v1/jobs/{job_id}/artifacts").json()["items"]]
+    assert sorted(items) == list(range(20))
+
+
+def test_a_second_up_on_the_same_folder_says_so(stack, tmp_path):
+    status, out, err = refused("--data", stack.data, "--port", "0", cwd=tmp_path)
+    assert (status, out) == (2, "")
+    assert f"pid {stack.process.pid}" in err
+    assert stack.url in err
+
+
+def test_a_used_port_is_said_before_anything_starts(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        status, out, err = refused("--data", tmp_path / "d", "--port", port, cwd=tmp_path)
+    assert (status, out) == (2, "")
+    assert f"--port {port}" in err
+    assert not (tmp_path / "d").exists()
+
+
+def test_sdxl_without_a_checkpoint_names_the_path(tmp_path):
+    model = tmp_path / "none.safetensors"
+    status, out, err = refused(
+        "--data", tmp_path / "d", "--port", "0", "--backend", "sdxl", "--model", model, cwd=tmp_path
+    )
+    assert (status, out) == (2, "")
+    assert str(model) in err
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("DF_STORE", "minio"),
+        ("DF_MAX_QUEUED", "many"),
+        ("DF_REDIS_URL", "localhost"),
+        ("DF_ITEM_TIMEOUT_SECONDS", "-1"),
+    ],
+)
+@pytest.mark.parametrize("place", ["environment", ".env"])
+def test_a_wrong_setting_is_one_line_that_names_it(tmp_path, variable, value, place):
+    given = {variable: value} if place == "environment" else {}
+    if place == ".env":
+        (tmp_path / ".env").write_text(f"{variable}={value}\n")
+    status, out, err = refused("--data", tmp_path / "d", "--port", "0", cwd=tmp_path, **given)
+    assert (status, out) == (2, "")
+    assert sum(variable in line for line in err.splitlines()) == 1
+    assert "Traceback" not in err
+    assert not (tmp_path / "d" / "postgres").exists()
+
+
+def test_ctrl_c_in_a_batch_then_up_again_finishes_it(tmp_path):
+    first = Up(tmp_path / "data", "--backend", "sketch").start()
+    try:
+        done = first.wait_for(first.post())
+        job_id = first.post(count=30, width=1024, height=1024)
+        until(lambda: first.job(job_id)["completed"] >= 2, what="two images")
+        children = first.children()
+        assert first.send(signal.SIGINT, seconds=12) == 0
+        assert [c for c in children if not gone(c)] == []
+        stored = {path: path.stat().st_mtime_ns for path in (tmp_path / "data" / "objects").rglob("*.png")}
+    finally:
+        first.end()
+    second = Up(tmp_path / "data", "--backend", "sketch").start()
+    try:
+        assert second.job(done["id"])["status"] == "succeeded"
+        assert second.wait_for(job_id, seconds=120)["completed"] == 30
+        with second.api() as api:
+            artifacts = api.get(f"/v1/jobs/{job_id}/artifacts").json()["items"]
+            assert [a["item_index"] for a in artifacts] == list(range(30))
+            assert len({a["seed"] for a in artifacts}) == 30
+            link = api.get(f"/v1/jobs/{done['id']}/artifacts").json()["items"][0]["url"]
+            assert api.get(link).status_code == 200
+        assert {path: path.stat().st_mtime_ns for path in stored} == stored
+        assert second.send(signal.SIGTERM, seconds=12) == 0
+    finally:
+        second.end()
+
+
+def test_killed_up_leaves_nothing_for_long(tmp_path):
+    up = Up(tmp_path / "data", "--backend", "sketch").start()
+    children = up.children()
+    assert len(children) >= 5
+    up.send(signal.SIGKILL)
+    until(lambda: all(gone(child) for child in children), seconds=30, what="the end of all children")
+    again = Up(tmp_path / "data", "--backend", "sketch").start()
+    again.wait_for(again.post())
+    assert again.send(signal.SIGTERM) == 0
