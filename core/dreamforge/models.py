@@ -7,7 +7,7 @@ can be tried and tested on a machine without a GPU or a checkpoint.
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict
 
@@ -16,8 +16,8 @@ from dreamforge.presets import PRESETS
 from dreamforge.spec import RenderParams
 
 #: The provider a request means when it names none (FR-002); both backends answer to it.
-DEFAULT_PROVIDER = "local-sdxl-epicrealism"
-SKETCH_PROVIDER = "local-sketch"
+DEFAULT_PROVIDER: Final = "local-sdxl-epicrealism"
+SKETCH_PROVIDER: Final = "local-sketch"
 PROVIDERS = (DEFAULT_PROVIDER, SKETCH_PROVIDER)
 
 

@@ -31,13 +31,12 @@ def _options(statement_timeout_ms: int, lock_timeout_ms: int) -> dict[str, objec
 
 
 def open_engine(url: str, *, pool_size: int = 4, statement_timeout_ms: int = 30_000) -> Engine:
-    """A plain engine for worker processes."""
+    """A plain engine for worker processes, which try again by themselves when a connection turns out dead."""
     return create_engine(
         parse_url(url),
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=POOL_TIMEOUT,
-        pool_pre_ping=True,
         connect_args=_options(statement_timeout_ms, lock_timeout_ms=10_000),
     )
 

@@ -1,0 +1,1 @@
+"""The images of a job, and the files of the filesystem store."""

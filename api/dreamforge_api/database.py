@@ -1,0 +1,108 @@
+"""Running statements for requests: one deadline, one second try, one error when the database is away.
+
+Every answer is due within two seconds. A statement that has not come back by then keeps its connection and goes on
+behind the scenes (taking it back would wait for the same silent server); the request gets
+:class:`~dreamforge.errors.Unavailable`.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from psycopg import errors as pg
+from sqlalchemy import Executable, RowMapping
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from dreamforge import telemetry
+from dreamforge.errors import DreamForgeError, Unavailable
+
+ANSWER_WITHIN_SECONDS = 1.8
+
+T = TypeVar("T")
+Parameters = Mapping[str, Any]
+_log = telemetry.logger(__name__)
+
+
+class LockTimeout(DreamForgeError):
+    """Another transaction holds what this statement needs."""
+
+
+class Database:
+    """Statements on an engine in autocommit: each is one round trip and one transaction."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._late: set[asyncio.Task[Any]] = set()
+
+    async def rows(self, statement: Executable, parameters: Parameters | None = None) -> Sequence[RowMapping]:
+        async def work(connection: AsyncConnection) -> Sequence[RowMapping]:
+            result = await connection.execute(statement, parameters)
+            return result.mappings().all() if result.returns_rows else []
+
+        return await self.run(work)
+
+    async def row(self, statement: Executable, parameters: Parameters | None = None) -> RowMapping | None:
+        found = await self.rows(statement, parameters)
+        return found[0] if found else None
+
+    async def scalar(self, statement: Executable, parameters: Parameters | None = None) -> Any:
+        found = await self.rows(statement, parameters)
+        return next(iter(found[0].values())) if found else None
+
+    async def run(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        """Run ``work`` on a connection. It must be right to run it twice: a dropped connection is tried again."""
+        task = asyncio.create_task(self._attempts(work))
+        await asyncio.wait((task,), timeout=ANSWER_WITHIN_SECONDS)
+        if task.done():
+            return task.result()
+        self._late.add(task)
+        task.add_done_callback(self._forget)
+        raise Unavailable("The database does not answer")
+
+    async def dispose(self) -> None:
+        for task in self._late:
+            task.cancel()
+        await self._engine.dispose()
+
+    async def _attempts(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        try:
+            return await self._once(work)
+        except DBAPIError as error:
+            # The server went away under an open connection: the pool is renewed by now, a new one may work.
+            if not error.connection_invalidated:
+                raise _translated(error) from error
+        except SQLAlchemyError as error:
+            raise _translated(error) from error
+        try:
+            return await self._once(work)
+        except SQLAlchemyError as error:
+            raise _translated(error) from error
+
+    async def _once(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        async with self._engine.connect() as connection:
+            return await work(connection)
+
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        self._late.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            _log.warning("a late statement failed", error=type(error).__name__)
+
+
+def _translated(error: SQLAlchemyError) -> Exception:
+    """Our error for the database's; one that means a defect stays itself."""
+    if isinstance(error, PoolTimeout):
+        return Unavailable("All database connections are busy")
+    if not isinstance(error, DBAPIError):
+        return error
+    match error.orig:
+        case pg.LockNotAvailable():
+            return LockTimeout("another request is just writing this")
+        case pg.UndefinedTable() | pg.UndefinedColumn():
+            return Unavailable("The database has not got its schema yet")
+        case pg.QueryCanceled():
+            return Unavailable("The database is too slow")
+        case pg.OperationalError() | pg.InterfaceError():
+            return Unavailable("The database is not reachable")
+    return error

@@ -1,0 +1,1 @@
+"""Whether the process lives, whether it can work, and what it measures."""

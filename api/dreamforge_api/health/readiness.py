@@ -1,0 +1,72 @@
+"""Whether this process can do its work: database, schema, Redis and store, each asked for real."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from dreamforge.errors import DreamForgeError
+from dreamforge.storage.base import Storage
+from dreamforge_api import migrate
+from dreamforge_api.bus import Bus
+from dreamforge_api.database import Database
+
+_WITHIN_SECONDS = 1.5
+_REVISION = text("SELECT version_num FROM alembic_version")
+
+
+class Check(NamedTuple):
+    """One part's answer; ``detail`` is for people."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+class Readiness:
+    """Asks every part at once; a silent one counts as down after 1.5 s."""
+
+    def __init__(self, database: Database, bus: Bus, storage: Storage) -> None:
+        self._database = database
+        self._bus = bus
+        self._storage = storage
+
+    async def checks(self) -> list[Check]:
+        return list(
+            await asyncio.gather(
+                _bounded("database", self._ask_database),
+                _bounded("schema", self._ask_schema),
+                _bounded("redis", self._ask_redis),
+                _bounded("store", self._ask_store),
+            )
+        )
+
+    async def _ask_database(self) -> str:
+        await self._database.scalar(text("SELECT 1"))
+        return "answers"
+
+    async def _ask_schema(self) -> str:
+        found = await self._database.scalar(_REVISION)
+        if found != migrate.head():
+            raise DreamForgeError(f"at {found}, this code needs {migrate.head()}")
+        return f"at {found}"
+
+    async def _ask_redis(self) -> str:
+        await self._bus.check()
+        return "answers"
+
+    async def _ask_store(self) -> str:
+        await asyncio.to_thread(self._storage.check)
+        return "reads and writes"
+
+
+async def _bounded(name: str, ask: Callable[[], Awaitable[str]]) -> Check:
+    try:
+        async with asyncio.timeout(_WITHIN_SECONDS):
+            return Check(name, True, await ask())
+    except TimeoutError:
+        return Check(name, False, f"no answer within {_WITHIN_SECONDS} s")
+    except (DreamForgeError, SQLAlchemyError) as error:
+        return Check(name, False, str(error)[:200])

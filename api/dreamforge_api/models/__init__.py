@@ -1,0 +1,1 @@
+"""The model registry: what can render, and which model a request means."""

@@ -1,0 +1,35 @@
+"""uvicorn that ends its event streams first: otherwise a stop would wait for the last reader to leave."""
+
+import socket
+
+import uvicorn
+
+from dreamforge_api.app import create_app
+from dreamforge_api.deps import Services
+
+_GRACE_SECONDS = 3
+
+
+class Server(uvicorn.Server):
+    """Serves :func:`~dreamforge_api.app.create_app` until SIGTERM or SIGINT."""
+
+    def __init__(self, services: Services, *, host: str, port: int) -> None:
+        config = uvicorn.Config(
+            create_app(services, docs=services.settings.docs),
+            host=host,
+            port=port,
+            loop="uvloop",
+            http="httptools",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=_GRACE_SECONDS,
+            timeout_keep_alive=75,
+            backlog=4096,
+        )
+        super().__init__(config)
+        self._services = services
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._services.broadcaster.close()
+        await super().shutdown(sockets)
