@@ -180,7 +180,7 @@ def _write(connection: Connection, batch: EventBatch, view: JobView, changes: Ch
     for item in changes.items.values():
         if item.item_index >= view.count:
             raise BadBatch(f"item {item.item_index} of a job with {view.count} items")
-    connection.execute(events.APPEND, {**where, "rows": json.dumps(changes.rows)})
+    events.copy_rows(connection, batch.job_id, batch.step.value, changes.rows)
     if changes.items:
         rows = json.dumps([asdict(item) for item in changes.items.values()], default=str)
         connection.execute(ingest.UPSERT_ITEMS, {**where, "rows": rows})

@@ -4,12 +4,14 @@ Every runner event becomes at most one public event of its own (it carries ``pro
 item's completion adds one more. ``seq`` counts on from the job's ``last_seq``.
 """
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
 
+from dreamforge.db.events import EventRow
 from dreamforge.events import (
     ArtifactStored,
     AttemptFinished,
@@ -59,7 +61,7 @@ class JobView:
 class Changes:
     """What one batch writes."""
 
-    rows: list[dict[str, Any]] = field(default_factory=list)
+    rows: list[EventRow] = field(default_factory=list)
     items: dict[int, Item] = field(default_factory=dict)
     artifacts: list[dict[str, Any]] = field(default_factory=list)
     item_seconds: list[float] = field(default_factory=list)
@@ -232,21 +234,20 @@ class Projector:
         level: Level = Level.INFO,
     ) -> None:
         self.job.last_seq += 1
-        self.changes.rows.append(
-            {
-                "seq": self.job.last_seq,
-                "ts": ts.isoformat(),
-                "type": type_.value,
-                "item_index": item_index,
-                "attempt": self._attempt,
-                "attempt_id": self._attempt_id,
-                "producer_seq": producer_seq,
-                "level": level.value,
-                "code": code,
-                "message": message,
-                "payload": payload,
-            }
+        row = EventRow(
+            self.job.last_seq,
+            ts,
+            type_.value,
+            item_index,
+            self._attempt,
+            self._attempt_id,
+            producer_seq,
+            level.value,
+            code,
+            message,
+            json.dumps(payload),
         )
+        self.changes.rows.append(row)
 
 
 def _percent(progress: float) -> str:
