@@ -16,14 +16,17 @@ LOOK_SECONDS = 0.5
 STOP_SECONDS = 15.0
 
 
-def newest_change() -> float:
-    """The latest modification time of any source file, in seconds since the epoch."""
-    return max(path.stat().st_mtime for folder in SOURCES for path in (ROOT / folder).rglob("*.py"))
+def fingerprint(root: Path) -> int:
+    """Changes whenever a source file is written, added or removed."""
+    files = (path for folder in SOURCES for path in (root / folder).rglob("*.py"))
+    return hash(frozenset((str(path), _written(path)) for path in files))
 
 
-def start(arguments: list[str]) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "dreamforge_cli", "up", *arguments]
-    return subprocess.Popen(command, cwd=ROOT)
+def _written(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:  # an editor's temporary file, or one that git just took away
+        return 0
 
 
 def stop(stack: subprocess.Popen[bytes]) -> None:
@@ -37,19 +40,19 @@ def stop(stack: subprocess.Popen[bytes]) -> None:
         stack.wait()
 
 
-def watch(arguments: list[str]) -> int:
-    """Until Ctrl-C. A stack that ended by itself stays down until the next change."""
-    seen = newest_change()
-    stack = start(arguments)
+def watch(command: list[str], root: Path) -> int:
+    """Until Ctrl-C or SIGTERM. A stack that ended by itself stays down until the next change."""
+    seen = fingerprint(root)
+    stack = subprocess.Popen(command, cwd=root)
     try:
         while True:
             time.sleep(LOOK_SECONDS)
-            changed = newest_change()
-            if changed > seen:
-                seen = changed
+            now = fingerprint(root)
+            if now != seen:
+                seen = now
                 sys.stderr.write("dev: a source file changed, starting again\n")
                 stop(stack)
-                stack = start(arguments)
+                stack = subprocess.Popen(command, cwd=root)
     except KeyboardInterrupt:
         return 0
     finally:
@@ -58,4 +61,4 @@ def watch(arguments: list[str]) -> int:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    sys.exit(watch(sys.argv[1:]))
+    sys.exit(watch([sys.executable, "-m", "dreamforge_cli", "up", *sys.argv[1:]], ROOT))
