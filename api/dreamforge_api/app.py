@@ -45,10 +45,11 @@ def create_app(services: Services | None = None, *, docs: bool = True) -> FastAP
         redirect_slashes=False,
     )
     app.state.services = services
+    # One flat list: a tree of included routers is walked anew for every request.
     for slice_ in (jobs, artifacts, logs, progress, models, health):
-        app.include_router(slice_.router)
+        app.router.routes.extend(slice_.router.routes)
     if docs:
-        app.include_router(pages.router)
+        app.router.routes.extend(pages.router.routes)
     problem.install(app)
     app.add_middleware(RequestMiddleware)
     document.install(app)
