@@ -45,7 +45,9 @@ def entry(process: str, line: bytes) -> dict[str, Any] | None:
 
 
 def _level_in(text: str) -> str:
-    """PostgreSQL writes ``FATAL:``; Redis marks warnings with ``#``."""
+    """PostgreSQL's words. Callers that come while it starts or stops are no trouble: they come again."""
+    if "the database system is " in text:
+        return "info"
     if any(word in text for word in ("FATAL:", "PANIC:", "ERROR:", "Error:", "Traceback")):
         return "error"
     return "warning" if "WARNING:" in text else "info"

@@ -13,6 +13,11 @@ from dreamforge_cli.up.backend import Choice
 from dreamforge_cli.up.folder import DataFolder
 from dreamforge_cli.up.process import Spec
 
+# How long each rank may take to stop, one after the other: together below the 10 s that `up` promises.
+_RUNNER_SECONDS = 4.0
+_SERVICE_SECONDS = 2.5
+_SERVER_SECONDS = {"redis": 1.0, "postgres": 2.0}
+
 
 @dataclass(frozen=True)
 class Address:
@@ -36,7 +41,7 @@ def server(embedded: EmbeddedServer) -> Spec:
         {},
         prepare=embedded.prepare,
         stop_signal=embedded.stop_signal,
-        stop_seconds=1.5,
+        stop_seconds=_SERVER_SECONDS[embedded.name],
     )
 
 
@@ -71,8 +76,8 @@ def migration(shared: Mapping[str, str]) -> Spec:
 def services(shared: Mapping[str, str], folder: DataFolder, address: Address, slots: int) -> list[Spec]:
     """API, worker and runners, in the order they start. They stop the other way round, runners together."""
     at = {"DF_API_HOST": address.host, "DF_API_PORT": str(address.port)}
-    api = Spec("api", _module("dreamforge_api"), {**shared, **at}, stop_seconds=1.5)
-    worker = Spec("worker", _module("dreamforge_api.worker"), shared, stop_seconds=1.5)
+    api = Spec("api", _module("dreamforge_api"), {**shared, **at}, stop_seconds=_SERVICE_SECONDS)
+    worker = Spec("worker", _module("dreamforge_api.worker"), shared, stop_seconds=_SERVICE_SECONDS)
     return [api, worker, *(_runner(shared, folder.spool(slot), slot) for slot in range(slots))]
 
 
@@ -82,7 +87,7 @@ def _runner(shared: Mapping[str, str], spool: Path, slot: int) -> Spec:
         f"runner-{slot}",
         _module("dreamforge_runner", "serve"),
         {**shared, "DF_SPOOL_DIR": str(spool)},
-        stop_seconds=4.0,
+        stop_seconds=_RUNNER_SECONDS,
     )
 
 
