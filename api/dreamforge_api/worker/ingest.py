@@ -52,6 +52,7 @@ class _Attempt(NamedTuple):
     number: int
     last_producer_seq: int
     newest: int
+    item_rows: list[dict[str, Any]]
 
 
 def new_id() -> UUID:
@@ -82,13 +83,13 @@ def ingest_batch(engine: Engine, batch: EventBatch, policy: RetryPolicy) -> Inge
 def _attempt(connection: Connection, batch: EventBatch) -> _Attempt:
     """The batch's attempt; a new one gets the shard's next number, but is registered only when accepted."""
     found = connection.execute(
-        ingest.ATTEMPT,
+        ingest.STANDING,
         {"job_id": batch.job_id, "step": batch.step, "shard": batch.shard, "attempt_id": batch.attempt_id},
     ).one()
     if found.number is None:
         number = (found.newest or 0) + 1
-        return _Attempt(number, 0, number)
-    return _Attempt(found.number, found.last_producer_seq, found.newest)
+        return _Attempt(number, 0, number, found.item_rows)
+    return _Attempt(found.number, found.last_producer_seq, found.newest, found.item_rows)
 
 
 def _apply(
@@ -97,7 +98,7 @@ def _apply(
     fresh = [event for event in batch.events if event.seq > attempt.last_producer_seq]
     if attempt.last_producer_seq == 0:
         _register(connection, batch, attempt.number)
-    view = _view(row)
+    view = _view(row, attempt.item_rows)
     was_queued = view.status is JobState.QUEUED
     projector = Projector(view, batch.attempt_id, attempt.number, new_id)
     changes = projector.apply(fresh)
@@ -139,7 +140,7 @@ def _register(connection: Connection, batch: EventBatch, number: int) -> None:
     )
 
 
-def _view(row: Row[Any]) -> JobView:
+def _view(row: Row[Any], item_rows: list[dict[str, Any]]) -> JobView:
     items = {
         raw["item_index"]: Item(
             raw["item_index"],
@@ -150,7 +151,7 @@ def _view(row: Row[Any]) -> JobView:
             _time(raw["started_at"]),
             _time(raw["finished_at"]),
         )
-        for raw in row.item_rows
+        for raw in item_rows
     }
     return JobView(
         JobState(row.status),
@@ -236,6 +237,7 @@ def finish(
             "retryable": FACTS[failure.code].retryable,
             "item_index": failure.item_index,
         }
+    connection.execute(jobs.LOCK, {"job_id": job_id})
     parameters = jobs.finish_parameters(job_id, target, step, error=error)
     return connection.execute(jobs.FINISH, parameters).scalar_one_or_none()
 

@@ -1,6 +1,7 @@
 """The ingest side of the queue: an RQ worker without forks that survives Redis going away."""
 
 import threading
+import time
 from types import FrameType
 
 from redis import Redis
@@ -19,6 +20,8 @@ _RECONNECT_SECONDS = 1.0
 #: RQ's idle poll and its own housekeeping; recovery never depends on them, see the control loop's sweep.
 _TTL_SECONDS = 30
 _MAINTENANCE_SECONDS = 60
+#: RQ's heartbeat must not wait longer than this for a run of batches.
+_RUN_SECONDS = 5.0
 
 
 class IngestWorker(SimpleWorker):
@@ -27,20 +30,41 @@ class IngestWorker(SimpleWorker):
     # SIGALRM works in the main thread only, and a batch has the statement timeout as its bound.
     death_penalty_class = TimerDeathPenalty
     max_connection_wait_time = 2.0
+    _busy = False
 
     def _install_signal_handlers(self) -> None:
         return
 
     def execute_job(self, job: Job, queue: Queue) -> None:
-        """Commit the batch and forget the message in one round trip.
+        """Commit this batch, and go on with what waits already.
 
-        RQ's own bookkeeping for a job that succeeds costs more than the commit. What fails goes through RQ's own
-        way once more (ingest may repeat anything), which files the message and its reason with the dead letters.
+        RQ's loop and bookkeeping cost more round trips than a commit, so they are paid once for a run of batches.
         """
+        until = time.monotonic() + _RUN_SECONDS
+        self._busy = True
+        try:
+            found: tuple[Job, Queue] | None = (job, queue)
+            while found is not None:
+                self._ingest(*found)
+                if self._stop_requested or time.monotonic() > until:
+                    return
+                found = Queue.dequeue_any([queue], None, connection=self.connection, serializer=JSONSerializer)
+        finally:
+            self._busy = False
+
+    def stop_soon(self) -> None:
+        """From a signal handler: leave RQ's blocking wait now, or after the batch in hand."""
+        self._stop_requested = True
+        if not self._busy:
+            raise StopRequested
+
+    def _ingest(self, job: Job, queue: Queue) -> None:
         try:
             job.func(*job.args)
         except Exception:
             log.exception("a batch can't be ingested", rq_job=job.id)
+            # What fails goes through RQ's own way once more (ingest may repeat anything), which files the message
+            # and its reason with the dead letters.
             super().execute_job(job, queue)
             return
         with self.connection.pipeline(transaction=False) as pipe:
@@ -75,7 +99,7 @@ class IngestQueue:
         """Signal handler: wakes RQ from its blocking wait, or lets it finish the batch in hand."""
         self._stop.set()
         if self._working is not None:
-            self._working.request_stop(signum, frame)  # type: ignore[no-untyped-call]  # rq leaves it bare
+            self._working.stop_soon()
 
     def _worker(self) -> IngestWorker:
         queue = Queue(names.EVENTS_QUEUE, connection=self._redis, serializer=JSONSerializer)

@@ -2,20 +2,22 @@
 
 from sqlalchemy import TextClause, text
 
-#: The job's row under its lock, and all of the step's items as JSON: everything a projection reads.
+#: The job's row under its lock.
 LOCK_JOB: TextClause = text("""
-SELECT j.id, j.status, j.count AS item_count, j.completed, j.progress, j.attempt, j.failures, j.last_seq, j.model_id,
-       j.correlation_id, j.started_at, j.created_at, j.cancel_requested_at IS NOT NULL AS cancel_requested,
+SELECT j.id, j.status, j.count AS item_count, j.completed, j.progress, j.failures, j.last_seq,
+       j.started_at, j.created_at, j.cancel_requested_at IS NOT NULL AS cancel_requested,
        CAST(j.params ->> 'steps' AS integer) AS steps_total,
-       (SELECT kind FROM models m WHERE m.id = j.model_id) AS model_kind,
-       (SELECT COALESCE(jsonb_agg(to_jsonb(i)), '[]'::jsonb) FROM items i
-        WHERE i.job_id = j.id AND i.step = :step) AS item_rows
+       (SELECT kind FROM models m WHERE m.id = j.model_id) AS model_kind
 FROM jobs j WHERE j.id = :job_id FOR UPDATE OF j
 """)
 
-#: This attempt's number and progress, and the shard's highest number so far; ``number`` is NULL for a new attempt.
-ATTEMPT: TextClause = text("""
-SELECT max(number) AS newest,
+#: The step's items as JSON, and where the attempt stands: its number (NULL for a new one), the shard's highest,
+#: the last event it had committed. A statement of its own: one that waited for the job's lock would still see the
+#: other tables as they were before it waited.
+STANDING: TextClause = text("""
+SELECT (SELECT COALESCE(jsonb_agg(to_jsonb(i)), '[]'::jsonb) FROM items i
+        WHERE i.job_id = :job_id AND i.step = :step) AS item_rows,
+       max(number) AS newest,
        max(number) FILTER (WHERE attempt_id = :attempt_id) AS number,
        max(last_producer_seq) FILTER (WHERE attempt_id = :attempt_id) AS last_producer_seq
 FROM attempts WHERE job_id = :job_id AND step = :step AND shard = :shard

@@ -2,6 +2,8 @@
 
 import random
 import threading
+import time
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -10,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 
 from dreamforge.db import jobs as job_statements
 from dreamforge.errors import ErrorCode
-from dreamforge.events import EventBatch, Failure, Outcome, Verdict
+from dreamforge.events import EventBatch, Failure, Outcome, RunnerEvent, Verdict
 from dreamforge.jobs import JobState
 from dreamforge_api.worker import ingest
 from dreamforge_api.worker.ingest import BadBatch, ingest_batch, new_id
@@ -20,11 +22,11 @@ from tests.jobs import STEP, Runner, create, rows
 POLICY = RetryPolicy(first_delay=0.01)
 
 
-def job_row(engine: Engine, job_id: UUID) -> dict[str, object]:
+def job_row(engine: Engine, job_id: UUID) -> dict[str, Any]:
     return rows(engine, "SELECT * FROM jobs WHERE id = :id", id=job_id)[0]
 
 
-def stream(engine: Engine, job_id: UUID) -> list[dict[str, object]]:
+def stream(engine: Engine, job_id: UUID) -> list[dict[str, Any]]:
     return rows(engine, "SELECT * FROM events WHERE job_id = :id ORDER BY seq", id=job_id)
 
 
@@ -69,7 +71,7 @@ def test_a_repeated_batch_changes_nothing_and_is_acked_again(engine: Engine) -> 
 def test_a_batch_that_overlaps_adds_only_what_is_new(engine: Engine) -> None:
     job_id = create(engine)
     runner = Runner(job_id)
-    events = [runner.started(), runner.item(0), runner.progress(0, 1), runner.progress(0, 2)]
+    events: list[RunnerEvent] = [runner.started(), runner.item(0), runner.progress(0, 1), runner.progress(0, 2)]
     say(engine, runner.batch(*events[:2]))
     say(engine, runner.batch(*events[1:]))
     assert [e["producer_seq"] for e in stream(engine, job_id) if e["producer_seq"]] == [1, 2, 3, 4]
@@ -257,3 +259,32 @@ def test_eight_writers_and_a_tailing_reader_skip_nothing(engine: Engine) -> None
     assert isinstance(total, int)
     assert total > 8
     assert seen == list(range(1, total + 1))
+
+
+def test_batches_of_one_job_from_two_workers_do_not_read_stale_items(engine: Engine) -> None:
+    """A batch that waited for the job's lock must see what the one before it wrote: items too, not only the job."""
+    job_id = create(engine, count=2)
+    first, second = Runner(job_id, "run-x"), Runner(job_id, "run-y")
+    say(engine, first.batch(first.started(), first.item(0, 5)))
+    late: list[ingest.Ingested] = []
+    with engine.connect() as holder:
+        transaction = holder.begin()
+        holder.exec_driver_sql(f"SELECT 1 FROM jobs WHERE id = '{job_id}' FOR UPDATE")
+        thread = threading.Thread(
+            target=lambda: late.append(say(engine, second.batch(second.started(), second.stored(0, 5))))
+        )
+        thread.start()
+        until = time.monotonic() + 10
+        waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        while not rows(engine, waiting):
+            assert time.monotonic() < until
+        # What a worker that held the lock would have written meanwhile.
+        holder.exec_driver_sql(
+            "UPDATE items SET status = 'succeeded', progress = 1, finished_at = now() "
+            f"WHERE job_id = '{job_id}' AND item_index = 0"
+        )
+        holder.exec_driver_sql(f"UPDATE jobs SET completed = 1 WHERE id = '{job_id}'")
+        transaction.commit()
+    thread.join()
+    assert late[0].verdict is Verdict.COMMITTED
+    assert job_row(engine, job_id)["completed"] == 1
