@@ -47,8 +47,8 @@ REQUEST_CANCEL: TextClause = text(
     f"WHERE id = :job_id AND status IN ({_CANCEL_SOURCES}) RETURNING status"
 )
 
-#: Take a job's row lock, before ``FINISH`` where others may write: a statement that waits for the lock itself would not
-#: see items that were committed while it waited.
+#: Take a job's row lock, before ``FINISH`` where others may write: a statement that itself waits for the lock would
+#: not see items that were committed while it waited.
 LOCK: TextClause = text("SELECT 1 FROM jobs WHERE id = :job_id FOR UPDATE")
 
 #: End a job that is in one of ``sources``: job, step, open items and attempts, an ``error`` event when there is an
