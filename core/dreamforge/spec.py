@@ -6,6 +6,7 @@ with a default means absent, and text may hold anything but NUL, other C0 contro
 lone surrogates.
 """
 
+import re
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any
@@ -18,7 +19,7 @@ from dreamforge.jobs import StepName
 
 SPEC_VERSION = 1
 MAX_SEED = 2**32 - 1
-_ALLOWED_CONTROLS = "\t\n\r"
+_FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")
 
 
 class Scheduler(StrEnum):
@@ -45,13 +46,11 @@ class ImageFormat(StrEnum):
 
 def clean_text(value: str) -> str:
     """Refuse what can't be stored or shown: C0 controls but tab, LF, CR, and lone surrogates."""
-    for char in value:
-        if (char < " " and char not in _ALLOWED_CONTROLS) or "\ud800" <= char <= "\udfff":
-            raise PydanticCustomError(
-                "text_character",
-                "Text may not hold control characters other than tab, line feed and carriage return, "
-                "nor lone surrogates",
-            )
+    if _FORBIDDEN.search(value):
+        raise PydanticCustomError(
+            "text_character",
+            "Text may not hold control characters other than tab, line feed and carriage return, nor lone surrogates",
+        )
     return value
 
 
@@ -86,12 +85,14 @@ class StrictModel(BaseModel):
 class RenderParams(StrictModel):
     """The parameters of a ``generate`` job, with their defaults filled in."""
 
+    # Bounds stand before the checks of the text: after a check, pydantic would count "items" of an unknown type.
     prompt: Annotated[
-        Text,
+        str,
         Field(min_length=1, max_length=4000, description="What to draw."),
+        AfterValidator(clean_text),
         AfterValidator(not_blank),
     ]
-    negative_prompt: Annotated[Text, Field(max_length=4000)] | None = Field(
+    negative_prompt: Annotated[str, Field(max_length=4000), AfterValidator(clean_text)] | None = Field(
         None, description="What to keep out of the picture."
     )
     width: Size = Field(1024, description="Pixels; a multiple of 8.")

@@ -4,12 +4,12 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 
 from dreamforge.errors import ErrorCode
 from dreamforge.jobs import JobState
 from dreamforge.models import DEFAULT_PROVIDER, SKETCH_PROVIDER
-from dreamforge.spec import Labels, RenderParams, Text
+from dreamforge.spec import Labels, RenderParams, clean_text
 
 EXAMPLE_REQUEST: dict[str, Any] = {
     "type": "generate",
@@ -30,10 +30,10 @@ class CreateJobRequest(RenderParams):
     provider: Literal["local-sdxl-epicrealism", "local-sketch"] = Field(
         DEFAULT_PROVIDER, description=f"Who renders; `{SKETCH_PROVIDER}` draws without a diffusion model."
     )
-    model_id: Annotated[Text, Field(min_length=1, max_length=128)] | None = Field(
+    model_id: Annotated[str, Field(min_length=1, max_length=128), AfterValidator(clean_text)] | None = Field(
         None, description="A model of `GET /v1/models`; left out, the default one is taken."
     )
-    preset: Annotated[Text, Field(min_length=1, max_length=64)] | None = Field(
+    preset: Annotated[str, Field(min_length=1, max_length=64), AfterValidator(clean_text)] | None = Field(
         None, description="A named bundle of defaults; fields you set win over it."
     )
     labels: Labels = Field(default_factory=dict, description="Your own words for finding the job again.")
