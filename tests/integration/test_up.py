@@ -87,16 +87,16 @@ def test_a_killed_child_comes_back_and_work_goes_on(stack, name):
 
 
 def test_a_runner_killed_in_the_middle_of_a_batch_loses_nothing(stack):
-    job_id = stack.post(count=20, width=1024, height=1024)
+    job_id = stack.post(count=12, width=1024, height=1024)
     until(lambda: stack.job(job_id)["completed"] >= 2, what="two images")
     runner = find_child(stack, "runner")
     assert runner
     runner.kill()
     job = stack.wait_for(job_id, seconds=120)
-    assert job["completed"] == 20
+    assert job["completed"] == 12
     with stack.api() as api:
         items = [a["item_index"] for a in api.get(f"/v1/jobs/{job_id}/artifacts").json()["items"]]
-    assert sorted(items) == list(range(20))
+    assert sorted(items) == list(range(12))
 
 
 def test_a_second_up_on_the_same_folder_says_so(stack, tmp_path):
@@ -151,7 +151,7 @@ def test_ctrl_c_in_a_batch_then_up_again_finishes_it(tmp_path):
     first = Up(tmp_path / "data", "--backend", "sketch").start()
     try:
         done = first.wait_for(first.post())
-        job_id = first.post(count=30, width=1024, height=1024)
+        job_id = first.post(count=12, width=1024, height=1024)
         until(lambda: first.job(job_id)["completed"] >= 2, what="two images")
         children = first.children()
         assert first.send(signal.SIGINT, seconds=12) == 0
@@ -162,11 +162,11 @@ def test_ctrl_c_in_a_batch_then_up_again_finishes_it(tmp_path):
     second = Up(tmp_path / "data", "--backend", "sketch").start()
     try:
         assert second.job(done["id"])["status"] == "succeeded"
-        assert second.wait_for(job_id, seconds=120)["completed"] == 30
+        assert second.wait_for(job_id, seconds=120)["completed"] == 12
         with second.api() as api:
             artifacts = api.get(f"/v1/jobs/{job_id}/artifacts").json()["items"]
-            assert [a["item_index"] for a in artifacts] == list(range(30))
-            assert len({a["seed"] for a in artifacts}) == 30
+            assert [a["item_index"] for a in artifacts] == list(range(12))
+            assert len({a["seed"] for a in artifacts}) == 12
             link = api.get(f"/v1/jobs/{done['id']}/artifacts").json()["items"][0]["url"]
             assert api.get(link).status_code == 200
         assert {path: path.stat().st_mtime_ns for path in stored} == stored

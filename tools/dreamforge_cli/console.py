@@ -6,7 +6,6 @@ import sys
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 results = Console(soft_wrap=True, highlight=False, markup=False)
 remarks = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
@@ -32,14 +31,12 @@ def as_json_line(value: Any) -> None:
 
 
 def table(columns: list[str], rows: list[list[object]]) -> None:
-    """Rows for people; whole values, never cut with dots, so that ids can be copied."""
-    made = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        made.add_column(column, overflow="fold", no_wrap=True)
-    for row in rows:
-        made.add_row(*(harmless("" if cell is None else cell) for cell in row))
-    width = max((sum(len(harmless(cell)) + 2 for cell in row) for row in rows), default=80)
-    results.print(made, width=max(results.width, width))
+    """Rows for people; values are never cut, whatever the terminal's width, so that ids can be copied."""
+    cells = [columns, *([harmless("" if cell is None else cell) for cell in row] for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(columns))]
+    for number, row in enumerate(cells):
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        results.print(line, style=None if number else "bold")
 
 
 def facts(pairs: list[tuple[str, object]]) -> None:

@@ -12,7 +12,6 @@ from types import ModuleType
 from dreamforge.settings import DfSettings, load, variable_of
 
 _MODULES = (
-    "dreamforge_api.migrate",
     "dreamforge_api.settings",
     "dreamforge_api.worker.settings",
     "dreamforge_runner.settings",
