@@ -5,14 +5,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request
-from pydantic_core import to_json
 from sqlalchemy import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import Response
 
 from dreamforge.db import events, jobs
 from dreamforge.errors import ErrorCode
-from dreamforge_api import times
+from dreamforge_api import one_line, times
 from dreamforge_api.deps import services
 from dreamforge_api.openapi_parts import problems
 from dreamforge_api.parameters import JobIdText, SinceTs, Tail, job_id_of
@@ -58,7 +57,7 @@ async def read_logs(request: Request, job_id: JobIdText, tail: Tail = 1000, sinc
 async def _ndjson(rows: Sequence[RowMapping]) -> bytes:
     parts = []
     for begin in range(0, len(rows), _SLICE):
-        parts.append(b"".join([to_json(_line(row)) + b"\n" for row in rows[begin : begin + _SLICE]]))
+        parts.append(b"".join([one_line.encode(_line(row)) + b"\n" for row in rows[begin : begin + _SLICE]]))
         await asyncio.sleep(0)
     return b"".join(parts)
 

@@ -6,11 +6,9 @@ JSON keeps a frame on one line, whatever the text in it: line ends, ``data:`` an
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from pydantic_core import to_json
-
 from dreamforge.events import EventType
 from dreamforge.jobs import JobState
-from dreamforge_api import times
+from dreamforge_api import one_line, times
 
 RETRY = b"retry: 2000\n\n"
 HEARTBEAT = b": still here\n\n"
@@ -30,7 +28,7 @@ def encode(row: Mapping[Any, Any]) -> Frame:
     kind = row["type"]
     seq = row["seq"]
     body = payload_of(row)
-    data = b"id: %d\nevent: %s\ndata: %s\n\n" % (seq, kind.encode(), to_json(body))
+    data = b"id: %d\nevent: %s\ndata: %s\n\n" % (seq, kind.encode(), one_line.encode(body))
     if kind == EventType.PROGRESS:
         return Frame(seq, data, item=-1 if row["item_index"] is None else row["item_index"])
     return Frame(seq, data, terminal=kind == EventType.STATE and JobState(body["status"]).terminal)
