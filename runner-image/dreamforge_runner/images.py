@@ -6,13 +6,12 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from dreamforge.spec import ImageFormat
+from dreamforge_runner import exif
 from dreamforge_runner.backends.base import Pixels
 
 #: Measured on photographs of 1024x1024: level 1 costs half the time of Pillow's 6 for about 6 % more bytes.
 PNG_COMPRESS_LEVEL = 1
 JPEG_QUALITY = 95
-_USER_COMMENT = 0x9286
-_EXIF_IFD = 0x8769
 
 
 class Embedded:
@@ -32,7 +31,10 @@ def encode(pixels: Pixels, image_format: ImageFormat, embedded: Embedded | None)
     if image_format is ImageFormat.PNG:
         image.save(out, "PNG", compress_level=PNG_COMPRESS_LEVEL, pnginfo=_png_texts(embedded))
     else:
-        extra = {} if embedded is None else {"exif": _exif(embedded.parameters), "xmp": embedded.xmp_with_json}
+        extra = {}
+        if embedded is not None:
+            comment = exif.block(embedded.parameters, pixels.width, pixels.height)
+            extra = {"exif": comment, "xmp": embedded.xmp_with_json}
         image.save(out, "JPEG", quality=JPEG_QUALITY, subsampling=0, **extra)
     return out.getvalue()
 
@@ -45,11 +47,3 @@ def _png_texts(embedded: Embedded | None) -> PngInfo | None:
     info.add_itxt("dreamforge", embedded.metadata_json)
     info.add_itxt("XML:com.adobe.xmp", embedded.xmp.decode())
     return info
-
-
-def _exif(parameters: str) -> Image.Exif:
-    """EXIF with a UserComment: an eight-byte character code, then UTF-16 in the byte order of the block (big)."""
-    exif = Image.Exif()
-    exif.endian = ">"
-    exif.get_ifd(_EXIF_IFD)[_USER_COMMENT] = b"UNICODE\0" + parameters.encode("utf-16-be")
-    return exif

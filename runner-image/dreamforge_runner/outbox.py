@@ -272,6 +272,8 @@ class Outbox:
             self._on_refused(verdict)
 
     def _until_next(self) -> float:
+        if self._done.is_set():
+            return 0.0
         now = self._clock()
         with self._lock:
             dues = [due for due, *_ in self._held.values()]

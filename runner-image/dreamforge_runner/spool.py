@@ -5,6 +5,7 @@ file would grow past its bound, the oldest progress goes first, then log lines. 
 """
 
 import bisect
+import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ log = telemetry.logger(__name__)
 
 MAX_BYTES = 8 << 20
 SUFFIX = ".ndjson"
+_HEADER_ROOM = 512
 _DURABLE = (ArtifactStored, AttemptFinished)
 
 
@@ -107,7 +109,7 @@ class Spool:
         """Add the newest event; on disk before this returns when it must not be lost."""
         line = event.model_dump_json().encode() + b"\n"
         self._remember(event, len(line))
-        if self._kept_bytes > self._max_bytes:
+        if self._kept_bytes + _HEADER_ROOM > self._max_bytes:
             self._drop_oldest()
         if self._file_bytes + len(line) > self._max_bytes:
             self._rewrite()
@@ -131,7 +133,8 @@ class Spool:
     def remove(self) -> None:
         """Everything is safe, or nobody wants it."""
         self.close()
-        self.path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # gone already, or on a disk that never took it
+            self.path.unlink()
 
     def close(self) -> None:
         """Leave the file for the next process."""

@@ -4,6 +4,7 @@ RQ's own loop quits when Redis goes away and talks to Redis from a signal handle
 back and is stopped by an event. What RQ does for one job (registries, execution records, results) stays RQ's.
 """
 
+import logging
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -71,6 +72,7 @@ class WorkQueue:
 
     def _enlist(self) -> Any:
         self._recover()
+        logging.getLogger("rq.worker").setLevel(logging.WARNING)  # RQ sets it itself; our own lines say it all
         worker: Any = _Worker(
             [self._queue], connection=self._redis, serializer=JSONSerializer, log_job_description=False
         )
@@ -81,9 +83,11 @@ class WorkQueue:
         """Put back what a killed runner had popped and not begun; RQ would fail it. The lease sorts out doubles."""
         between = IntermediateQueue(self._queue.key, self._redis)
         for job_id in between.get_job_ids():
-            if job_id not in self._queue.started_job_registry:
+            if job_id in self._queue.started_job_registry:
+                continue
+            if self._queue.fetch_job(job_id) is not None:
                 self._redis.lpush(self._queue.key, job_id)
-                between.remove(job_id)
+            between.remove(job_id)
 
     def _next(self) -> Job | None:
         try:
