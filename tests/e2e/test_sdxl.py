@@ -2,18 +2,19 @@
 
 import time
 from datetime import datetime
+from typing import Any
 
 import pytest
 
 from dreamforge.spec import Scheduler
 from tests.e2e import checks, pictures
 from tests.e2e.client import events_of
-from tests.e2e.system import sha256
+from tests.e2e.system import System, sha256
 
 TRAINED = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 
 
-def one_picture(system, **fields):
+def one_picture(system: System, **fields: Any) -> tuple[dict[str, Any], pictures.Picture]:
     """Render one image; the job and the image."""
     job = system.client.render(**fields)
     (artifact,) = system.client.artifacts(job["id"])

@@ -3,11 +3,13 @@
 import json
 import shutil
 import subprocess
+from typing import Any
 
 import pytest
 
 from tests.e2e import checks
 from tests.e2e.client import Frame, events_of, parse_text
+from tests.e2e.system import System
 
 pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 
@@ -26,7 +28,7 @@ def shell(command: str) -> str:
     return done.stdout
 
 
-def curl(system, path: str, *options: str) -> str:
+def curl(system: System, path: str, *options: str) -> str:
     done = subprocess.run(
         ["curl", "-sS", *options, system.up.url + path], capture_output=True, text=True, timeout=90, check=False
     )
@@ -34,8 +36,9 @@ def curl(system, path: str, *options: str) -> str:
     return done.stdout
 
 
-def post(system):
-    return json.loads(shell(SMOKE.replace("http://127.0.0.1:8001", system.up.url)))
+def post(system: System) -> dict[str, Any]:
+    job: dict[str, Any] = json.loads(shell(SMOKE.replace("http://127.0.0.1:8001", system.up.url)))
+    return job
 
 
 def test_the_smoke_test_of_the_seed(system):
