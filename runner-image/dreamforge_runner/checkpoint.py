@@ -62,6 +62,12 @@ _COMPONENTS = {
     }),
 }  # fmt: skip
 _PIPELINE = "StableDiffusionXLPipeline"
+#: What each part needs, any one of these sets: the libraries replace a missing tokenizer by an empty one, silently.
+_CONFIG_FILES = {
+    **{part: [{"config.json"}] for part in ("unet", "vae", "text_encoder", "text_encoder_2")},
+    **{part: [{"tokenizer.json"}, {"vocab.json", "merges.txt"}] for part in ("tokenizer", "tokenizer_2")},
+    "scheduler": [{"scheduler_config.json"}],
+}
 _HASH_CHUNK_BYTES = 4 * 2**20
 
 
@@ -170,17 +176,19 @@ def _check_config(folder: Path) -> None:
     index = _read_index(folder / "model_index.json")
     if index.get("_class_name") != _PIPELINE:
         raise _invalid(f"{folder} does not configure a {_PIPELINE}")
-    allowed = {**_COMPONENTS, "scheduler": ("diffusers", None)}
-    for name, (library, classes) in allowed.items():
-        value = index.get(name)
-        known = isinstance(value, list) and len(value) == 2 and value[0] == library
-        if not known or (classes is not None and value[1] not in classes):
-            raise _invalid(f"{folder}/model_index.json names an unexpected class for {name}")
-    extra = {name for name, value in index.items() if isinstance(value, list) and value != [None, None]}
-    if extra - allowed.keys():
-        raise _invalid(
-            f"{folder}/model_index.json names parts that SDXL does not have: {sorted(extra - allowed.keys())}"
-        )
+    for name, (library, classes) in _COMPONENTS.items():
+        match index.get(name):
+            case [str(named_library), str(named_class)] if named_library == library and named_class in classes:
+                continue
+            case _:
+                raise _invalid(f"{folder}/model_index.json names an unexpected class for {name}")
+    parts = {name for name, value in index.items() if isinstance(value, list) and value != [None, None]}
+    if extra := sorted(parts - _COMPONENTS.keys()):
+        raise _invalid(f"{folder}/model_index.json names parts that SDXL does not have: {', '.join(extra)}")
+    for name, choices in _CONFIG_FILES.items():
+        if not any(all((folder / name / file).is_file() for file in files) for files in choices):
+            wanted = " or ".join(" and ".join(sorted(files, reverse=True)) for files in choices)
+            raise _missing(f"the configuration {folder} is not complete: {name}/ lacks {wanted}")
 
 
 def _read_index(path: Path) -> dict[str, Any]:

@@ -30,6 +30,16 @@ INDEX = {
     "unet": ["diffusers", "UNet2DConditionModel"],
     "vae": ["diffusers", "AutoencoderKL"],
 }
+CONFIG_FILES = (
+    "unet/config.json",
+    "vae/config.json",
+    "text_encoder/config.json",
+    "text_encoder_2/config.json",
+    "tokenizer/vocab.json",
+    "tokenizer/merges.txt",
+    "tokenizer_2/tokenizer.json",
+    "scheduler/scheduler_config.json",
+)
 
 
 @pytest.fixture
@@ -46,7 +56,9 @@ def refusal(path: Path) -> JobError:
 
 
 def config(folder: Path, **changes: object) -> Path:
-    folder.mkdir(parents=True)
+    for file in CONFIG_FILES:
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_text("{}")
     (folder / "model_index.json").write_text(json.dumps({**INDEX, **changes}), "utf-8")
     return folder
 
@@ -189,6 +201,16 @@ def test_a_missing_configuration_names_every_place_looked_at(good: Path):
     assert caught.value.code is ErrorCode.MODEL_MISSING
     for place in ("model", "model.config", "config"):
         assert str(good.parent / place) in caught.value.message
+
+
+@pytest.mark.parametrize("file", CONFIG_FILES)
+def test_a_configuration_must_be_complete(file: str, good: Path):
+    folder = config(good.parent / "config")
+    (folder / file).unlink()
+    with pytest.raises(JobError) as caught:
+        checkpoint.find_config(good)
+    assert caught.value.code is ErrorCode.MODEL_MISSING
+    assert file.rpartition("/")[2] in caught.value.message
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import torch
 import transformers
 from diffusers import StableDiffusionXLPipeline
 
-from dreamforge.errors import ErrorCode, JobError
+from dreamforge.errors import DreamForgeError, ErrorCode, JobError
 from dreamforge.spec import RenderParams, Scheduler
 from dreamforge_runner.backends.base import Item, Memory, Notice, OnStep, Pixels, RenderCanceled
 from dreamforge_runner.backends.sdxl import faults
@@ -86,6 +86,7 @@ class Engine:
         pipe = StableDiffusionXLPipeline.from_single_file(
             str(path), config=str(config), local_files_only=True, add_watermarker=False, torch_dtype=dtype
         )
+        _check_complete(pipe, path)
         pipe.set_progress_bar_config(disable=True)
         if self._cuda:
             pipe.to("cuda")
@@ -199,7 +200,7 @@ class Engine:
         """
         try:
             return work()
-        except (JobError, RenderCanceled):
+        except DreamForgeError:
             raise
         except Exception as error:  # noqa: BLE001 - the edge to torch and diffusers, which raise anything
             code, failure = faults.code_of(error), otherwise(error)
@@ -223,6 +224,17 @@ class Engine:
         )
 
 
+def _check_complete(pipe: Any, path: Path) -> None:
+    """Text encoders load without the weights a file lacks, and then read memory that nobody wrote."""
+    for part in ("unet", "vae", "text_encoder", "text_encoder_2"):
+        lacking = [name for name, weight in getattr(pipe, part).named_parameters() if weight.is_meta]
+        if lacking:
+            raise JobError(
+                ErrorCode.MODEL_INVALID,
+                f"the checkpoint {path} lacks {len(lacking)} weights of its {part}, such as {lacking[0]}",
+            )
+
+
 def _device_dtype() -> torch.dtype:
     """bfloat16 needs no upcast of SDXL's VAE; GPUs older than Ampere only emulate it."""
     return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
@@ -230,12 +242,12 @@ def _device_dtype() -> torch.dtype:
 
 def _unscaled(latents: torch.Tensor, vae: Any) -> torch.Tensor:
     """Latents as the VAE expects them, with the mean and deviation that some checkpoints carry."""
-    latents = latents.to(vae.dtype) / float(vae.config.scaling_factor)
+    latents, scale = latents.to(vae.dtype), float(vae.config.scaling_factor)
     mean, deviation = vae.config.get("latents_mean"), vae.config.get("latents_std")
     if mean is None or deviation is None:
-        return latents
+        return latents / scale
     shape = (1, -1, 1, 1)
-    return latents * latents.new_tensor(deviation).view(shape) + latents.new_tensor(mean).view(shape)
+    return latents * latents.new_tensor(deviation).view(shape) / scale + latents.new_tensor(mean).view(shape)
 
 
 def _silence_libraries() -> None:

@@ -1,0 +1,1 @@
+"""Committed pictures that today's renders must resemble."""
