@@ -95,6 +95,7 @@ def test_watching_a_finished_job_shows_it_whole(stack, finished):
 def test_list_filters_and_pages(stack, finished):
     page = json.loads(ok(stack.url, "jobs", "list", "--label", "made-by=test", "--status", "succeeded", "--json"))
     assert [job["id"] for job in page["items"]] == [finished]
+    stack.wait_for(stack.post())
     first = json.loads(ok(stack.url, "jobs", "list", "--limit", "1", "--json"))
     rest = json.loads(ok(stack.url, "jobs", "list", "--cursor", first["next_cursor"], "--json"))
     assert first["items"][0]["id"] not in [job["id"] for job in rest["items"]]

@@ -10,6 +10,7 @@ import httpx
 import psutil
 import pytest
 
+from dreamforge_cli.embedded.server import free_port
 from tests.servers.stack import Up, clean_environment, command, until
 
 CHILDREN = {
@@ -173,6 +174,34 @@ def test_ctrl_c_in_a_batch_then_up_again_finishes_it(tmp_path):
         assert second.send(signal.SIGTERM, seconds=12) == 0
     finally:
         second.end()
+
+
+def test_servers_that_are_given_are_used(tmp_path, empty_database_url, redis_db):
+    given = {"DF_DATABASE_URL": empty_database_url, "DF_REDIS_URL": redis_db}
+    up = Up(tmp_path / "data", "--slots", "2", environment={**given, "DF_FAKE_RUNNER": "1"}).start()
+    try:
+        assert not [c for c in up.children() if "postgres" in c.name() or "redis" in c.name()]
+        assert up.child("dreamforge_runner", "serve")
+        assert len([c for c in up.children() if c.cmdline()[-1:] == ["serve"]]) == 2
+        assert not (tmp_path / "data" / "postgres").exists()
+        up.wait_for(up.post())
+        for secret in (empty_database_url, redis_db):
+            assert secret not in up.remarks()
+    finally:
+        up.end()
+
+
+def test_a_database_that_is_not_there_yet_is_waited_for(tmp_path):
+    nowhere = f"postgresql://u:hunter2@127.0.0.1:{free_port()}/x"
+    up = Up(tmp_path / "data", "--backend", "sketch", environment={"DF_DATABASE_URL": nowhere})
+    up.spawn()
+    try:
+        until(lambda: up.remarks().count("migrate: ended") >= 2, what="a second try")
+        assert "DF_DATABASE_URL" in up.remarks()
+        assert "hunter2" not in up.remarks()
+        assert up.send(signal.SIGTERM, seconds=12) == 0
+    finally:
+        up.end()
 
 
 def test_killed_up_leaves_nothing_for_long(tmp_path):

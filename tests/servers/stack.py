@@ -42,34 +42,39 @@ class Up:
         self.url = ""
         self._arguments = arguments
         self._environment = clean_environment(**(environment or {}))
+        self._out = data.with_name(f"{data.name}.stdout")
         self._remarks = data.with_name(f"{data.name}.stderr")
         self.process: subprocess.Popen[str] | None = None
 
-    def start(self, seconds: float = 90) -> "Up":
-        cwd = self.data.parent
-        cwd.mkdir(parents=True, exist_ok=True)
-        out = self.data.with_name(f"{self.data.name}.stdout")
-        with out.open("w") as stdout, self._remarks.open("w") as stderr:
+    def spawn(self) -> None:
+        """Start it and wait for nothing."""
+        self.data.parent.mkdir(parents=True, exist_ok=True)
+        with self._out.open("w") as stdout, self._remarks.open("w") as stderr:
             self.process = subprocess.Popen(
                 command("up", "--data", self.data, "--port", "0", *self._arguments),
                 stdout=stdout,
                 stderr=stderr,
                 env=self._environment,
-                cwd=cwd,
+                cwd=self.data.parent,
                 text=True,
             )
+
+    def start(self, seconds: float = 90) -> "Up":
+        """Start it and wait for the ready line."""
+        self.spawn()
+        assert self.process
         running = self.process
 
         def ready() -> bool:
             assert running.poll() is None, f"`up` ended {running.returncode}: {self.remarks()}"
-            return out.read_text().endswith("\n")
+            return self._out.read_text().endswith("\n")
 
         try:
             until(ready, seconds, "the ready line")
         except AssertionError as error:
             self.end()
             raise AssertionError(f"{error}\n{self.remarks()}") from None
-        line = out.read_text()
+        line = self._out.read_text()
         assert line.startswith(READY)
         assert line.count("\n") == 1
         self.url = line.removeprefix(READY).strip()

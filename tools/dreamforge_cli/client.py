@@ -195,7 +195,9 @@ def _readable(status: int, problem: Mapping[str, Any]) -> str:
     lines = [f"{status} {problem.get('code', '')}".rstrip() + f": {message}"]
     details = problem.get("details") or problem.get("errors") or []
     for detail in details if isinstance(details, list) else [details]:
-        lines.append("  " + _detail(detail))
+        said = _detail(detail)
+        if said.rpartition(": ")[2] not in str(message):
+            lines.append("  " + said)
     if problem.get("correlation_id"):
         lines.append(f"  correlation id: {problem['correlation_id']}")
     return "\n".join(lines)
