@@ -70,6 +70,9 @@ test-contract: setup ## What two parts promise each other
 test-integration: setup test-parts ## On real PostgreSQL, Redis, HTTP, S3 and diffusers
 	@$(PYTEST) tests/integration $(ARGS)
 
+e2e: setup test-parts ## The whole system as a user has it: `dreamforge up` in a process of its own
+	@$(PYTEST) tests/e2e $(ARGS)
+
 test-parts: setup-sdxl
 	@if command -v go >/dev/null 2>&1; then $(MAKE) --no-print-directory s3-server || true; fi
 
@@ -100,4 +103,4 @@ revision: setup ## A new migration from the tables (M="what it does"; DF_DATABAS
 	@$(PY) scripts/revision.py "$(M)"
 
 .PHONY: help demo test setup setup-sdxl dev inspect-env lint fmt type verify test-unit test-contract \
-  test-integration test-parts bench openapi golden env-example lock s3-server migrate revision
+  test-integration e2e test-parts bench openapi golden env-example lock s3-server migrate revision
