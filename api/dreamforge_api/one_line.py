@@ -1,7 +1,7 @@
 """JSON that is one line for every reader, also for those that split at more than line feeds.
 
-JSON itself escapes control characters only. Python's ``str.splitlines`` and many line readers also break at NEL and at
-the two Unicode separators, which would let a text in a prompt or a log start a line of its own.
+JSON itself escapes control characters only. Python's ``str.splitlines`` and other line readers also break at NEL and
+at the two Unicode separators, which would let a text in a prompt or a log start a line of its own.
 """
 
 from typing import Any
