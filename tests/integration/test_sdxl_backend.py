@@ -9,6 +9,7 @@ import sys
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -118,8 +119,13 @@ def test_every_scheduler_draws_its_own_picture(backend: SdxlBackend):
 @pytest.mark.parametrize("scheduler", Scheduler)
 def test_steps_are_counted(scheduler: Scheduler, backend: SdxlBackend):
     steps: list[int] = []
+
+    def on_step(done: int) -> bool:
+        steps.append(done)
+        return True
+
     backend.begin(params(scheduler=scheduler.value, steps=5))
-    backend.denoise(Item(0, 1), lambda done: steps.append(done) or True)
+    backend.denoise(Item(0, 1), on_step)
     backend.end()
     assert steps == [1, 2, 3, 4, 5]
 
@@ -268,7 +274,7 @@ def test_broken_files_are_refused_and_the_process_lives_on(
     wrong = {}
     for case in broken.CORPUS:
         path = case.write(model_folder, good)
-        error = failure(lambda path=path: backend.load(reference(path)))
+        error = failure(partial(backend.load, reference(path)))
         if error.code is not case.code or case.words not in error.message:
             wrong[case.name] = error.message
     assert not wrong
@@ -279,7 +285,7 @@ def test_absent_files_are_missing(backend: SdxlBackend, files: tiny_sdxl.TinySdx
     lonely = tmp_path / "lonely.safetensors"
     lonely.symlink_to(files.checkpoint)
     for path in (tmp_path / "absent.safetensors", lonely):
-        error = failure(lambda path=path: backend.load(reference(path)))
+        error = failure(partial(backend.load, reference(path)))
         assert error.code is ErrorCode.MODEL_MISSING
         assert str(tmp_path) in error.message
     no_path = ModelRef(id="m", name="m", kind="sdxl-checkpoint", version="1")
