@@ -6,6 +6,7 @@ import platform
 import statistics
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 Measure = Callable[[], float]
@@ -22,6 +23,7 @@ class Comparison:
     lower_is_better: bool = False
     ours: list[float] = field(default_factory=list)
     reference: list[float] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def ratio(self) -> float:
@@ -29,18 +31,72 @@ class Comparison:
         return statistics.median(a / b for a, b in zip(self.ours, self.reference, strict=True))
 
     @property
+    def figure(self) -> str:
+        """What is held against the target, for the table."""
+        return f"{self.ratio:.3f}"
+
+    @property
+    def sides(self) -> str:
+        """Both sides, for the table."""
+        return f"{_spread(self.ours)} / {_spread(self.reference)} {self.unit}"
+
+    @property
     def reached(self) -> bool:
         return self.ratio <= self.target if self.lower_is_better else self.ratio >= self.target
 
     def line(self) -> str:
         """One line for people."""
-        sign = "<=" if self.lower_is_better else ">="
-        mark = "reached" if self.reached else "MISSED"
         return (
             f"{self.name:4} {self.what}: ours {_spread(self.ours)} | "
             f"reference {_spread(self.reference)} {self.unit} | "
-            f"ratio {self.ratio:.3f} (target {sign} {self.target}) {mark}"
+            f"ratio {self.figure} (target {wanted(self)}) {mark(self)}"
         )
+
+
+@dataclass
+class Absolute:
+    """One target without another side: a cost of ours that must stay below ``target``."""
+
+    name: str
+    what: str
+    unit: str
+    target: float
+    ours: list[float] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    lower_is_better: bool = True
+
+    @property
+    def ratio(self) -> float:
+        """The median itself."""
+        return statistics.median(self.ours)
+
+    @property
+    def figure(self) -> str:
+        return f"{self.ratio:.4g} {self.unit}"
+
+    @property
+    def sides(self) -> str:
+        return f"{_spread(self.ours)} {self.unit}"
+
+    @property
+    def reached(self) -> bool:
+        return self.ratio <= self.target
+
+    def line(self) -> str:
+        """One line for people."""
+        return f"{self.name:4} {self.what}: {self.sides} (target {wanted(self)} {self.unit}) {mark(self)}"
+
+
+Result = Comparison | Absolute
+
+
+def wanted(result: Result) -> str:
+    """The target with its direction."""
+    return f"{'<=' if result.lower_is_better else '>='} {result.target:g}"
+
+
+def mark(result: Result) -> str:
+    return "reached" if result.reached else "MISSED"
 
 
 def _spread(values: list[float]) -> str:
@@ -54,15 +110,29 @@ def compare(comparison: Comparison, ours: Measure, reference: Measure, pairs: in
         sides = [(ours, comparison.ours), (reference, comparison.reference)]
         for measure, values in sides if turn % 2 == 0 else reversed(sides):
             values.append(measure())
-    print(comparison.line(), flush=True)
     return comparison
 
 
-def record(path: Path, comparisons: list[Comparison]) -> None:
+def table(results: list[Result]) -> str:
+    """All results as a Markdown table."""
+    head = "| Id | What | Result | Target | | Ours / reference: median [min..max] |\n|---|---|---|---|---|---|"
+    rows = [f"| {r.name} | {r.what} | {r.figure} | {wanted(r)} | {mark(r)} | {r.sides} |" for r in results]
+    return "\n".join([head, *rows])
+
+
+def record(path: Path, results: list[Result], facts: dict[str, str]) -> None:
     """Keep the raw figures with what machine they came from."""
     document = {
-        "machine": {"cpus": os.cpu_count(), "python": platform.python_version(), "load": os.getloadavg()},
-        "results": [{**asdict(c), "ratio": c.ratio, "reached": c.reached} for c in comparisons],
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": {
+            "cpus": os.cpu_count(),
+            "system": platform.platform(),
+            "python": platform.python_version(),
+            "load": os.getloadavg(),
+            "gpu": "not measured on a GPU",
+            **facts,
+        },
+        "results": [{**asdict(r), "ratio": r.ratio, "reached": r.reached} for r in results],
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(document, indent=1) + "\n")
