@@ -24,7 +24,7 @@ from dreamforge.settings import DfSettings, variable_of
 FILE = Path(__file__).resolve().parent.parent / ".env.example"
 PACKAGES = ("dreamforge", "dreamforge_api", "dreamforge_runner", "dreamforge_cli")
 # Imports torch, and reads no settings.
-HEAVY = "dreamforge_runner.backends.sdxl"
+HEAVY = "dreamforge_runner.backends.sdxl.engine"
 
 #: A variable stands in the section of the first class that declares it; classes not named here come last, by name.
 SECTIONS = {
@@ -33,6 +33,7 @@ SECTIONS = {
     "WorkerSettings": "Worker (python -m dreamforge_api.worker)",
     "MigrateSettings": "Schema (python -m dreamforge_api.migrate)",
     "RunnerSettings": "Runner (python -m dreamforge_runner)",
+    "SdxlSettings": "SDXL backend (render child of the runner)",
     "UpSettings": "Command line (dreamforge up)",
     "CliSettings": "Command line (dreamforge jobs, dreamforge demo)",
 }

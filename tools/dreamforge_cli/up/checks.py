@@ -15,6 +15,7 @@ _MODULES = (
     "dreamforge_api.settings",
     "dreamforge_api.worker.settings",
     "dreamforge_runner.settings",
+    "dreamforge_runner.backends.sdxl.settings",
 )
 
 
