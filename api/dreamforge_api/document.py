@@ -6,7 +6,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from dreamforge_api.jobs.schemas import CreateJobRequest
-from dreamforge_api.openapi_parts import PROBLEM_SCHEMA
+from dreamforge_api.openapi_parts import PROBLEM_SCHEMA, with_examples
 
 _REFERENCE = "#/components/schemas/{model}"
 
@@ -42,7 +42,8 @@ def document(app: FastAPI) -> dict[str, Any]:
         for operation in path.values():
             _without_fastapi_errors(operation["responses"])
     made["components"]["schemas"] = dict(sorted(schemas.items()))
-    return made
+    completed: dict[str, Any] = with_examples(made)
+    return completed
 
 
 def _without_fastapi_errors(responses: dict[str, Any]) -> None:

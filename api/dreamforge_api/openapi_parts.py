@@ -7,6 +7,29 @@ from dreamforge_api.problem import MEDIA_TYPE, TYPE_PREFIX
 
 Responses = dict[int | str, dict[str, Any]]
 
+#: Examples by name. FastAPI drops every null of what it is given, so routes name an example and the finished
+#: document gets it whole.
+_NAMED: dict[str, Any] = {}
+_MARK = "@example:"
+
+
+def named_example(name: str, value: Any) -> str:
+    """Keep an example; put what this gives where the example belongs."""
+    _NAMED[name] = value
+    return _MARK + name
+
+
+def with_examples(part: Any) -> Any:
+    """``part`` of a document with the named examples in their places."""
+    if isinstance(part, dict):
+        return {key: with_examples(value) for key, value in part.items()}
+    if isinstance(part, list):
+        return [with_examples(value) for value in part]
+    if isinstance(part, str) and part.startswith(_MARK):
+        return _NAMED[part.removeprefix(_MARK)]
+    return part
+
+
 _DETAILS: dict[ErrorCode, list[dict[str, Any]]] = {
     ErrorCode.INVALID_INPUT: [
         {
@@ -46,7 +69,8 @@ def problems(*codes: ErrorCode, also: Responses | None = None) -> Responses:
         )
         if status in (409, 429, 503):
             answer["headers"] = _RETRY
-        answer["content"][MEDIA_TYPE]["examples"][code.value] = {"summary": facts.title, "value": example(code)}
+        value = named_example(f"problem {code.value}", example(code))
+        answer["content"][MEDIA_TYPE]["examples"][code.value] = {"summary": facts.title, "value": value}
     return found
 
 
@@ -71,7 +95,18 @@ PROBLEM_SCHEMA: dict[str, Any] = {
     "title": "Problem",
     "description": "RFC 9457 problem details, with the fields of the error envelope.",
     "type": "object",
-    "required": ["type", "title", "status", "detail", "instance", "code", "message", "details", "correlation_id"],
+    "required": [
+        "type",
+        "title",
+        "status",
+        "detail",
+        "instance",
+        "code",
+        "message",
+        "details",
+        "correlation_id",
+        "job_id",
+    ],
     "properties": {
         "type": {"type": "string", "format": "uri"},
         "title": {"type": "string"},

@@ -52,7 +52,8 @@ def stored(api: Api, engine: Engine) -> dict[str, Any]:
         connection.execute(
             text(
                 "INSERT INTO items (job_id, step, item_index, status, progress, seed, attempt, started_at,"
-                " finished_at) VALUES (:id, 'generate', 1, 'succeeded', 1, 4294967295, 1, now() - interval '3 s', now())"
+                " finished_at) VALUES (:id, 'generate', 1, 'succeeded', 1, 4294967295, 1, now() - interval '3 s',"
+                " now())"
             ),
             {"id": job["id"]},
         )

@@ -15,7 +15,7 @@ from dreamforge_api.deps import services
 from dreamforge_api.jobs import intake
 from dreamforge_api.jobs.schemas import EXAMPLE_JOB, EXAMPLE_REQUEST, JobPage, JobResource
 from dreamforge_api.jobs.service import Filter
-from dreamforge_api.openapi_parts import Responses, problems
+from dreamforge_api.openapi_parts import Responses, named_example, problems
 from dreamforge_api.parameters import (
     Cursor,
     JobIdText,
@@ -30,7 +30,9 @@ from dreamforge_api.problem import CORRELATION
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 _JSON = "application/json"
-_JOB: Responses = {202: {"content": {_JSON: {"example": EXAMPLE_JOB}}}}
+_EXAMPLE = {_JSON: {"example": named_example("job", EXAMPLE_JOB)}}
+_EXAMPLE_PAGE = {_JSON: {"example": named_example("job page", {"items": [EXAMPLE_JOB], "next_cursor": None})}}
+_JOB: Responses = {202: {"content": _EXAMPLE}}
 
 _CREATE_BODY = {
     "requestBody": {
@@ -112,7 +114,7 @@ async def create_job(request: Request) -> Response:
     responses=problems(
         ErrorCode.INVALID_PARAMETER,
         ErrorCode.UNAVAILABLE,
-        also={200: {"content": {_JSON: {"example": {"items": [EXAMPLE_JOB], "next_cursor": None}}}}},
+        also={200: {"content": _EXAMPLE_PAGE}},
     ),
 )
 async def list_jobs(
@@ -141,7 +143,7 @@ async def list_jobs(
     responses=problems(
         ErrorCode.NOT_FOUND,
         ErrorCode.UNAVAILABLE,
-        also={200: {"content": {_JSON: {"example": EXAMPLE_JOB}}}},
+        also={200: {"content": _EXAMPLE}},
     ),
 )
 async def get_job(request: Request, job_id: JobIdText) -> Response:
