@@ -116,6 +116,7 @@ class Attempt:
     def render(self, child: ChildProcess) -> None:
         """Render and store all that is missing. Raises ``JobError`` or ``Halted``."""
         self._child = child
+        child.labels = {"job_id": str(self.spec.job_id), "correlation_id": self.spec.correlation_id}
         child.prompts.watch(filter(None, (self.spec.params.prompt, self.spec.params.negative_prompt)))
         self._begin(child)
         for index in self._todo:

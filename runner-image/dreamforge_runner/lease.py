@@ -1,5 +1,6 @@
 """The runner's sign of life in Redis, and its ear for a cancel: one thread per attempt."""
 
+import contextvars
 import threading
 import time
 from collections.abc import Callable
@@ -25,7 +26,8 @@ class Lease:
         self._on_cancel = on_cancel
         self._leaving = threading.Event()
         self._canceled = False
-        self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
+        run = contextvars.copy_context().run  # its log lines name the job too
+        self._thread = threading.Thread(target=run, args=(self._keep,), name="lease", daemon=True)
 
     def take(self) -> bool:
         """False when another live attempt has the job. A Redis that is away does not stop the work."""

@@ -2,6 +2,8 @@
 
 import json
 import queue
+import threading
+import time
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -22,6 +24,8 @@ from dreamforge_runner.supervisor import Result, Supervisor
 
 log = telemetry.logger(__name__)
 
+_LAST_ACK_SECONDS = 2.0
+
 
 class Once:
     """One attempt in a process of its own; ``stop`` may be called from a signal handler."""
@@ -33,9 +37,11 @@ class Once:
             RedisEventSink(settings.redis_url) if settings.redis_url else StdoutEventSink()
         )
         self._inbox: Inbox = queue.SimpleQueue()
+        self._stopping = threading.Event()
 
     def stop(self) -> None:
-        """End the attempt as stopped."""
+        """End the attempt as stopped; when it has ended already, wait no longer for its last ack."""
+        self._stopping.set()
         self._inbox.put(Halt(Outcome.STOPPED))
 
     def run(self, path: Path) -> int:
@@ -59,12 +65,23 @@ class Once:
         finally:
             supervisor.close()
         self._write_verdict(result)
-        if not outbox.wait_drained(self._settings.ack_timeout_seconds):
+        if not self._wait_drained(outbox):
             log.warning("events are not known to be safe; they stay in the spool", spool=str(home.path))
         leftovers.stop()
         outbox.stop()
         home.close()
         return result.exit_code
+
+    def _wait_drained(self, outbox: Outbox) -> bool:
+        """Bounded; once told to stop, only as long as a healthy transport needs."""
+        deadline = time.monotonic() + self._settings.ack_timeout_seconds
+        while not outbox.wait_drained(0.1):
+            if self._stopping.is_set():
+                deadline = min(deadline, time.monotonic() + _LAST_ACK_SECONDS)
+                return outbox.wait_drained(max(0.0, deadline - time.monotonic()))
+            if time.monotonic() >= deadline:
+                return False
+        return True
 
     def _refused(self, _: Verdict) -> None:
         self._inbox.put(Halt(None))

@@ -4,6 +4,7 @@ The attempt calls :meth:`Outbox.emit` and :meth:`Outbox.progress` from any threa
 :meth:`Outbox.turn` calls, by the outbox's own thread or by whoever drains what an earlier process left.
 """
 
+import contextvars
 import socket
 import threading
 import time
@@ -123,7 +124,8 @@ class Outbox:
 
     def start(self) -> None:
         """Send from a thread of its own until drained or stopped."""
-        self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
+        run = contextvars.copy_context().run  # its log lines name the job too
+        self._thread = threading.Thread(target=run, args=(self._run,), name="outbox", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:

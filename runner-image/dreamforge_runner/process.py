@@ -48,7 +48,8 @@ class ChildProcess:
         self._channel = wire.Channel(ours)
         self._deliver: Deliver | None = None
         self.prompts = PromptFilter()
-        self.jobs_done = 0
+        #: Fields of the job in hand, for the log lines about what the child prints.
+        self.labels: dict[str, str] = {}
         #: Device memory (MiB) at rest with the model loaded, once known; see ``gpu.py``.
         self.resting_mib: float | None = None
         self._reader = threading.Thread(target=self._read, name="child-messages", daemon=True)
@@ -129,4 +130,5 @@ class ChildProcess:
             for raw in stream:
                 line = raw.decode(errors="replace").rstrip()
                 if line:
-                    log.info("render child said", child_pid=self.pid, line=self.prompts.clean(line)[:_LONGEST_LINE])
+                    told = self.prompts.clean(line)[:_LONGEST_LINE]
+                    log.info("render child said", child_pid=self.pid, line=told, **self.labels)

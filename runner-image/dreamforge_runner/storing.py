@@ -1,11 +1,12 @@
 """Encode, hash and upload on a thread of their own, while the next item denoises."""
 
+import contextvars
 import hashlib
+import queue
 import random
 import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
@@ -63,11 +64,15 @@ class Storer:
         self._storage = storage
         self._deliver = deliver
         self._leaving = threading.Event()
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="store")
+        self._queue: queue.SimpleQueue[Rendered | None] = queue.SimpleQueue()
+        # A daemon of its own, no pool: Python joins pools at exit, and an upload may hang for minutes.
+        run = contextvars.copy_context().run
+        self._thread = threading.Thread(target=run, args=(self._work,), name="store", daemon=True)
+        self._thread.start()
 
     def submit(self, rendered: Rendered) -> None:
         """Take an image; ``Stored`` or ``NotStored`` is delivered from the thread."""
-        self._pool.submit(self._store, rendered)
+        self._queue.put(rendered)
 
     def write_manifest(self, items: Mapping[int, StoredItem]) -> None:
         """The last object of a step. Raises ``JobError``."""
@@ -77,7 +82,11 @@ class Storer:
     def close(self) -> None:
         """Give up retries and what is still queued; an upload in progress ends on its own."""
         self._leaving.set()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._queue.put(None)
+
+    def _work(self) -> None:
+        while (rendered := self._queue.get()) is not None and not self._leaving.is_set():
+            self._store(rendered)
 
     def _store(self, rendered: Rendered) -> None:
         begun = time.perf_counter()

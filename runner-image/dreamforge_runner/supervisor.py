@@ -4,6 +4,7 @@ It imports no backend and never torch: whatever a model does to its process, thi
 measure the GPU, and start a fresh child for the next job.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from dreamforge import telemetry
@@ -36,13 +37,25 @@ class Result:
 class Supervisor:
     """One GPU's worth of rendering."""
 
-    def __init__(self, settings: RunnerSettings, storage: Storage, *, keep_child: bool) -> None:
+    def __init__(
+        self,
+        settings: RunnerSettings,
+        storage: Storage,
+        *,
+        keep_child: bool,
+        open_gauge: Callable[[str | None], tuple[gpu.Gauge | None, str]] = gpu.open_gauge,
+    ) -> None:
         self._settings = settings
         self._storage = storage
         self._keep_child = keep_child
         self._child: ChildProcess | None = None
-        self._gauge, self._why_no_gauge = gpu.open_gauge(settings.visible_devices)
+        self._gauge, self._why_no_gauge = open_gauge(settings.visible_devices)
         self._bare_mib: float | None = None  # device memory in use before the child began
+
+    @property
+    def child_pid(self) -> int | None:
+        """The render child, when there is one."""
+        return self._child.pid if self._child is not None else None
 
     def prewarm(self) -> None:
         """Import the configured backend before the first job asks for it."""
@@ -134,6 +147,7 @@ class Supervisor:
             self._child = None
             return True
         child.prompts.watch(())
+        child.labels = {}
         if not self._keep_child:
             self.close()
         return False
@@ -206,7 +220,8 @@ class _Watch:
 
 def _failed(error: JobError) -> Ending:
     log.warning("attempt failed", code=error.code.value, cause=error.message, item_index=error.item_index)
-    return Ending(Outcome.FAILED, Failure(code=error.code, message=error.message, item_index=error.item_index))
+    failure = Failure(code=error.code, message=error.message[:4000], item_index=error.item_index)
+    return Ending(Outcome.FAILED, failure)
 
 
 def _emit_without_nvml(attempt: Attempt | None, outbox: Outbox, *, discarded: bool) -> GpuMeasured:

@@ -48,7 +48,7 @@ class WorkQueue:
         self._redis = redis
         self._stopping = stopping
         self._queue = Queue(names.RENDER_QUEUE, connection=redis, serializer=JSONSerializer)
-        self._finished: set[str] = set()
+        self._performed: set[str] = set()
 
     def work(self) -> None:
         """Until told to stop."""
@@ -101,17 +101,23 @@ class WorkQueue:
             self._redis.lpush(self._queue.key, job.id)
             IntermediateQueue(self._queue.key, self._redis).remove(job.id)
             return
-        self._finished.add(job.id)
+        self._performed.add(job.id)
         worker.execute_job(job, self._queue)
-        self._finished.discard(job.id)
+        self._tidy()
 
     def _tidy(self) -> None:
-        """Redis went away under a job: its RQ record would stand in the way of the next submission."""
-        for job_id in list(self._finished):
-            job = self._queue.fetch_job(job_id)
-            if job is not None:
-                job.delete()
-            self._finished.discard(job_id)
+        """Remove what RQ leaves of a job when Redis went away or was emptied under it.
+
+        A half record would stay for ever, a whole one would look like a job in progress. One that is queued again
+        meanwhile is a new submission.
+        """
+        for job_id in list(self._performed):
+            key = Job.key_for(job_id)
+            status, data = self._redis.hmget(key, ["status", "data"])
+            if data is None or status != b"queued":
+                self._redis.delete(key)
+                self._redis.zrem(self._queue.failed_job_registry.key, job_id)
+            self._performed.discard(job_id)
 
 
 def _quietly(call: Callable[[], object]) -> None:

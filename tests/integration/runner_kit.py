@@ -75,6 +75,12 @@ class Ingest:
     def logs(self, job_id: UUID) -> dict[str, str]:
         return {event.code: event.message for event in self.of(job_id, LogWritten)}
 
+    def __enter__(self) -> "Ingest":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
     def stop(self) -> None:
         self._leaving.set()
         self._thread.join(5)
@@ -112,6 +118,15 @@ class Runner:
         with self.log_path.open("ab") as log:
             command = [sys.executable, "-m", "dreamforge_runner", *arguments]
             self.process = subprocess.Popen(command, cwd=home, env=env, stdout=subprocess.PIPE, stderr=log)
+
+    def __enter__(self) -> "Runner":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Whatever the test found: a runner that is left takes the next test's jobs."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.communicate(timeout=20)
 
     @property
     def log(self) -> str:

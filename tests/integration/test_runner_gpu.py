@@ -1,0 +1,106 @@
+"""The GPU verdict with a scripted gauge: the rest of the supervisor, the child included, is real."""
+
+import queue
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from dreamforge.events import GpuMeasured
+from dreamforge.settings import load
+from dreamforge.spec import RenderSpec
+from dreamforge.storage.filesystem import FilesystemStore
+from dreamforge.transport.memory import MemoryEventSink
+from dreamforge_runner import gpu
+from dreamforge_runner.outbox import Outbox
+from dreamforge_runner.settings import RunnerSettings
+from dreamforge_runner.spool import Header, Spool
+from dreamforge_runner.supervisor import Supervisor
+from tests.integration.runner_kit import make_spec
+
+
+@dataclass
+class Device:
+    """A device whose use a test sets; a child that is gone holds nothing."""
+
+    bare: float = 500.0
+    held_by_child: float = 0.0
+    supervisor: Supervisor | None = None
+
+    def read(self) -> float:
+        child = self.supervisor.child_pid if self.supervisor else None
+        return self.bare + (self.held_by_child if child is not None else 0.0)
+
+
+@pytest.fixture
+def device() -> Device:
+    return Device()
+
+
+@pytest.fixture
+def supervisor(tmp_path: Path, device: Device) -> Iterator[Supervisor]:
+    one = Supervisor(
+        load(RunnerSettings, fake_runner=True),
+        FilesystemStore(tmp_path / "objects", None),
+        keep_child=True,
+        open_gauge=lambda _: (gpu.Gauge(device.read), ""),
+    )
+    device.supervisor = one
+    yield one
+    one.close()
+
+
+def measure(supervisor: Supervisor, tmp_path: Path, spec: RenderSpec) -> GpuMeasured:
+    sink = MemoryEventSink()
+    outbox = Outbox(Spool.create(tmp_path / "spool", Header.of(spec, "run-1")), sink)
+    result = supervisor.run(spec, outbox, queue.SimpleQueue())
+    outbox.start()
+    assert outbox.wait_drained(20)
+    (told,) = [event for event in sink.committed("run-1") if isinstance(event, GpuMeasured)]
+    assert result.gpu == told
+    return told
+
+
+def sketch() -> RenderSpec:
+    return make_spec("a castle", kind="sketch")
+
+
+def test_a_child_that_rests_where_it_did_before_is_kept(supervisor: Supervisor, device: Device, tmp_path: Path):
+    device.held_by_child = 7000
+    first = measure(supervisor, tmp_path, sketch())
+    pid = supervisor.child_pid
+    device.held_by_child = 7000 + gpu.TOLERANCE_MIB
+    second = measure(supervisor, tmp_path, sketch())
+    assert (first.source, first.start_mib, first.end_mib, first.clean) == ("nvml", 500, 7500, True)
+    assert (second.start_mib, second.clean, second.child_discarded) == (7564, True, False)
+    assert supervisor.child_pid == pid
+
+
+def test_a_child_that_keeps_more_than_before_is_discarded(supervisor: Supervisor, device: Device, tmp_path: Path):
+    device.held_by_child = 7000
+    measure(supervisor, tmp_path, sketch())
+    device.held_by_child = 7000 + gpu.TOLERANCE_MIB + 1
+    told = measure(supervisor, tmp_path, sketch())
+    assert (told.child_discarded, told.clean, told.end_mib) == (True, True, 500)
+    assert told.peak_mib == 7565
+    assert supervisor.child_pid is None
+
+
+def test_memory_that_does_not_come_back_is_told(
+    supervisor: Supervisor, device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(gpu.Sampler.settle, "__defaults__", (0.3,))
+    device.held_by_child = 7000
+    measure(supervisor, tmp_path, sketch())
+    device.bare = 900
+    told = measure(supervisor, tmp_path, sketch())
+    assert (told.child_discarded, told.clean, told.end_mib) == (True, False, 900)
+
+
+def test_a_job_that_never_got_a_child_is_measured_too(supervisor: Supervisor, device: Device, tmp_path: Path):
+    device.held_by_child = 7000
+    spec = sketch()
+    broken = spec.model_copy(update={"model": spec.model.model_copy(update={"kind": "unknown"})})
+    told = measure(supervisor, tmp_path, broken)
+    assert (told.source, told.start_mib, told.clean) == ("nvml", 500, True)
