@@ -1,9 +1,11 @@
 """The embedded servers: real binaries, in folders only root or their owner can enter."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -225,6 +227,24 @@ def test_nothing_found_says_what_to_do(monkeypatch):
     monkeypatch.setattr("dreamforge_cli.embedded.binaries._wheel", lambda package: None)
     with pytest.raises(ConfigurationError, match="DF_DATABASE_URL"):
         find_postgres()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root must change the user")
+def test_root_without_setpriv_runs_postgres_where_its_user_can_go(monkeypatch):
+    monkeypatch.setattr("dreamforge_cli.embedded.launch._works", lambda user=None: False)
+    with tempfile.TemporaryDirectory() as folder:
+        server = EmbeddedPostgres(Path(folder) / "home", durable=False)
+        with pytest.raises(ConfigurationError, match=re.escape(folder)):
+            server.start()
+        Path(folder).chmod(0o755)
+        server.start()
+        try:
+            assert server.pid
+            assert psutil.Process(server.pid).username() != "root"
+            write(server, "kept")
+            assert read(server) == "kept"
+        finally:
+            server.stop()
 
 
 def test_a_database_of_a_module_is_its_own(postgres_url, database_url, redis_db):

@@ -42,6 +42,7 @@ class Bench:
 
     def __init__(self, folder: Path, code: str, **more: object) -> None:
         self.said: list[str] = []
+        self.patience = 10.0
         self.folder = folder
         spec = Spec(
             "child",
@@ -60,7 +61,7 @@ class Bench:
             try:
                 await story(self)
             finally:
-                await self.child.stop()
+                await self.child.stop(self.patience)
                 await asyncio.wait_for(task, 20)
                 self.child.log.close()
 
@@ -95,7 +96,8 @@ def test_a_child_deaf_to_sigterm_is_killed(tmp_path):
     async def story(bench):
         await until(lambda: len(bench.logged()) == 1)
 
-    bench = Bench(tmp_path, DEAF, stop_seconds=0.3)
+    bench = Bench(tmp_path, DEAF)
+    bench.patience = 0.3
     bench.run(story)
     assert gone(bench.child.pid)
     assert any("killed" in line for line in bench.said)

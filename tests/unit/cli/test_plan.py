@@ -74,3 +74,11 @@ def test_each_slot_has_a_spool_of_its_own(tmp_path):
 )
 def test_the_url_is_one_that_works_here(host, url):
     assert plan.Address(host, 8001).url == url
+
+
+def test_every_process_has_its_place_in_the_order_of_stopping(tmp_path):
+    folder = DataFolder(tmp_path / "data")
+    specs = [plan.migration({}), *plan.services({}, folder, plan.Address("127.0.0.1", 1), 2)]
+    names = {spec.name.partition("-")[0] for spec in specs} | {"postgres", "redis"}
+    assert names == {name for group, _ in plan.STOP_ORDER for name in group}
+    assert all(by < 10 for _, by in plan.STOP_ORDER)

@@ -13,10 +13,13 @@ from dreamforge_cli.up.backend import Choice
 from dreamforge_cli.up.folder import DataFolder
 from dreamforge_cli.up.process import Spec
 
-# How long each rank may take to stop, one after the other: together below the 10 s that `up` promises.
-_RUNNER_SECONDS = 4.0
-_SERVICE_SECONDS = 2.5
-_SERVER_SECONDS = {"redis": 1.0, "postgres": 2.0}
+#: Who stops together, and by when after the beginning of the end (s): runners first, they still have events to hand
+#: over; then worker and API; then the servers under them. The last stays below the 10 s that `up` promises.
+STOP_ORDER = (
+    (("runner",), 4.5),
+    (("worker", "api", "migrate"), 7.5),
+    (("redis", "postgres"), 9.5),
+)
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,6 @@ def server(embedded: EmbeddedServer) -> Spec:
         {},
         prepare=embedded.prepare,
         stop_signal=embedded.stop_signal,
-        stop_seconds=_SERVER_SECONDS[embedded.name],
     )
 
 
@@ -74,10 +76,10 @@ def migration(shared: Mapping[str, str]) -> Spec:
 
 
 def services(shared: Mapping[str, str], folder: DataFolder, address: Address, slots: int) -> list[Spec]:
-    """API, worker and runners, in the order they start. They stop the other way round, runners together."""
+    """API, worker and runners, in the order they start."""
     at = {"DF_API_HOST": address.host, "DF_API_PORT": str(address.port)}
-    api = Spec("api", _module("dreamforge_api"), {**shared, **at}, stop_seconds=_SERVICE_SECONDS)
-    worker = Spec("worker", _module("dreamforge_api.worker"), shared, stop_seconds=_SERVICE_SECONDS)
+    api = Spec("api", _module("dreamforge_api"), {**shared, **at})
+    worker = Spec("worker", _module("dreamforge_api.worker"), shared)
     return [api, worker, *(_runner(shared, folder.spool(slot), slot) for slot in range(slots))]
 
 
@@ -87,7 +89,6 @@ def _runner(shared: Mapping[str, str], spool: Path, slot: int) -> Spec:
         f"runner-{slot}",
         _module("dreamforge_runner", "serve"),
         {**shared, "DF_SPOOL_DIR": str(spool)},
-        stop_seconds=_RUNNER_SECONDS,
     )
 
 

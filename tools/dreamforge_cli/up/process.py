@@ -30,7 +30,6 @@ class Spec:
     environment: Mapping[str, str]
     prepare: Callable[[], None] | None = None
     stop_signal: signal.Signals = signal.SIGTERM
-    stop_seconds: float = 2.0
     #: Ends when its work is done, like the migration; not started again after exit 0.
     once: bool = False
 
@@ -65,8 +64,8 @@ class Supervised:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), restarts.delay_seconds)
 
-    async def stop(self) -> None:
-        """End the child: politely, then with its whole group by force."""
+    async def stop(self, seconds: float) -> None:
+        """End the child: politely, then after ``seconds`` with its whole group by force."""
         self._stopping.set()
         running = self._running
         if running is None or running.returncode is not None:
@@ -74,9 +73,9 @@ class Supervised:
         with contextlib.suppress(ProcessLookupError):
             running.send_signal(self.spec.stop_signal)
         try:
-            await asyncio.wait_for(running.wait(), self.spec.stop_seconds)
+            await asyncio.wait_for(running.wait(), seconds)
         except TimeoutError:
-            self.say(f"{self.spec.name}: did not end in {self.spec.stop_seconds:g} s, killed")
+            self.say(f"{self.spec.name}: did not end in {seconds:.1f} s, killed")
             _kill_group(running.pid)
             await running.wait()
 
@@ -90,6 +89,8 @@ class Supervised:
         except (OSError, DreamForgeError) as error:
             self.last_line = str(error)
             return str(error)
+        if self._stopping.is_set():  # asked to stop while the child was being made: `stop` has not seen it
+            _kill_group(running.pid)
         pump = asyncio.create_task(self._pump(output))
         code = await running.wait()
         # What the child started itself must not outlive it, nor hold its pipe open.

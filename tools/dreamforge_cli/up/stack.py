@@ -63,7 +63,7 @@ class Stack:
     async def run(self) -> int:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
-        for sign in (signal.SIGINT, signal.SIGTERM):
+        for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(sign, stop.set)
         starting = asyncio.create_task(self._start())
         stopped = asyncio.create_task(stop.wait())
@@ -163,11 +163,12 @@ class Stack:
         return child, task
 
     async def _stop(self) -> None:
-        """Runners first, they still have events to hand over; then worker, API, and the servers under them."""
-        ranks = {"runner": 0, "worker": 1, "api": 1, "migrate": 1, "redis": 2, "postgres": 3}
-        for rank in sorted(set(ranks.values())):
-            group = [(c, t) for c, t in self._children if ranks[c.spec.name.partition("-")[0]] == rank]
-            await asyncio.gather(*(child.stop() for child, _ in group))
+        """End all children in order; what one leaves of its time, the next may use."""
+        began = time.monotonic()
+        for names, by in plan.STOP_ORDER:
+            group = [(c, t) for c, t in self._children if c.spec.name.partition("-")[0] in names]
+            seconds = began + by - time.monotonic()
+            await asyncio.gather(*(child.stop(seconds) for child, _ in group))
             await asyncio.gather(*(task for _, task in group), return_exceptions=True)
             for child, _ in group:
                 child.log.close()
