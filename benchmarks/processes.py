@@ -1,5 +1,6 @@
 """Programs under measurement, each in a process of its own: start, wait until it listens, read its CPU time, end."""
 
+import os
 import socket
 import subprocess
 import sys
@@ -28,7 +29,7 @@ class Program:
                 stdout=log,
                 stderr=log,
                 cwd=folder,  # away from the checkout's .env
-                env=clean_environment(PYTHONPATH=str(ROOT), **environment),
+                env=own_environment(environment),
             )
         self._meter = psutil.Process(self._process.pid)
 
@@ -83,6 +84,11 @@ def listening(
     with program(name, argv, folder, environment) as running:
         running.wait_for_port(port)
         yield running
+
+
+def own_environment(more: Mapping[str, str]) -> dict[str, str]:
+    """This process's, without the project's settings, and able to import what this process can."""
+    return clean_environment(PYTHONPATH=os.pathsep.join([str(ROOT), *filter(None, sys.path)]), **more)
 
 
 def free_port() -> int:

@@ -9,8 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.processes import ROOT
-from tests.servers.stack import clean_environment
+from benchmarks.processes import own_environment
 
 _PATIENCE_SECONDS = 60.0
 
@@ -58,7 +57,7 @@ def subscribed(port: int, path: str, readers: int, every: int, folder: Path) -> 
             stderr=errors,
             bufsize=0,  # select() must see what is unread
             cwd=folder,
-            env=clean_environment(PYTHONPATH=str(ROOT)),
+            env=own_environment({}),
         )
     try:
         yield Subscribers(process, readers, log)

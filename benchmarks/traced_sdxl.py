@@ -33,14 +33,15 @@ class TracedSdxl(SdxlBackend):
         entered = time.monotonic()
         extra = self._before(item)
         stamps: list[float] = []
-        callback_seconds = 0.0
+        callback_seconds = callback_cpu = 0.0
 
         def timed(done: int) -> bool:
-            nonlocal callback_seconds
-            begun = time.monotonic()
+            nonlocal callback_seconds, callback_cpu
+            begun, cpu = time.monotonic(), time.thread_time()
             go_on = on_step(done)
-            stamps.append(begun)
+            callback_cpu += time.thread_time() - cpu
             callback_seconds += time.monotonic() - begun
+            stamps.append(begun)
             return go_on
 
         begun = time.monotonic()
@@ -52,6 +53,7 @@ class TracedSdxl(SdxlBackend):
             "first_step": stamps[0],
             "ended": ended,
             "step_us": callback_seconds / len(stamps) * 1e6,
+            "step_cpu_us": callback_cpu / len(stamps) * 1e6,
             "denoise_ms": (ended - begun) / len(stamps) * 1e3,
             **extra,
         }
