@@ -42,7 +42,8 @@ def parse(lines: Iterable[str]) -> Iterator[Frame]:
         assert name in {"id", "event", "data", "retry"}, f"a line that the contract does not name: {line!r}"
         assert name not in fields, f"two lines {name!r} in one frame"
         fields[name] = value
-    assert not fields, f"the stream ends inside a frame: {fields}"
+    if fields:
+        raise Interrupted
 
 
 def parse_text(text: str) -> list[Frame]:
@@ -50,6 +51,10 @@ def parse_text(text: str) -> list[Frame]:
     assert text.startswith("retry: "), text[:100]
     assert text.count("retry: ") == 1
     return list(parse(text.removesuffix("\n").split("\n")))
+
+
+class Interrupted(Exception):
+    """The stream broke off; a client resumes it."""
 
 
 def _frame(fields: dict[str, str]) -> Frame:
@@ -112,8 +117,23 @@ class Client:
         with self.http.stream("GET", f"/v1/jobs/{job_id}/progress/stream", headers=headers, timeout=60) as answer:
             if answer.status_code == 204:
                 return
+            if answer.status_code == 503:
+                raise Interrupted
             assert answer.status_code == 200, answer.read()
             yield from parse(_lines(answer.iter_text()))
+
+    def follow(self, job_id: str, seconds: float = 90) -> list[Frame]:
+        """Every event up to ``end``, over as many connections as it takes: what a patient client sees."""
+        seen: list[Frame] = []
+        deadline = time.monotonic() + seconds
+        while not seen or seen[-1].event != "end":
+            assert time.monotonic() < deadline, f"no end of job {job_id} in {seconds} s"
+            try:
+                for frame in self.stream(job_id, seen[-1].id if seen else None):
+                    seen.append(frame)
+            except (httpx.TransportError, Interrupted):
+                time.sleep(0.1)
+        return seen
 
     def wait(self, job_id: str, status: str = "succeeded", seconds: float = 60) -> dict[str, Any]:
         """Poll until the job has ended, whatever is down meanwhile; it must have ended as ``status``."""
@@ -170,8 +190,5 @@ def _lines(chunks: Iterable[str]) -> Iterator[str]:
     for chunk in chunks:
         *whole, rest = (rest + chunk).split("\n")
         yield from whole
-    assert not rest, f"the stream ends inside a line: {rest!r}"
-
-
-def seconds_since(begun: float) -> float:
-    return round(time.monotonic() - begun, 2)
+    if rest:
+        raise Interrupted

@@ -35,7 +35,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def sdxl(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Iterator[System]:
     """`dreamforge up --backend sdxl --model FILE` with the tiny checkpoint."""
     data = tmp_path_factory.mktemp("e2e-sdxl") / "data"
-    running = System(data, "--backend", "sdxl", "--model", checkpoint)
+    # One thread: on a busy machine torch's threads wait for each other far longer than this tiny model computes.
+    running = System(data, "--backend", "sdxl", "--model", checkpoint, environment={"OMP_NUM_THREADS": "1"})
     try:
         yield running.start()
     finally:
