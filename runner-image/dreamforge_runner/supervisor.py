@@ -60,8 +60,7 @@ class Supervisor:
     def prewarm(self) -> None:
         """Import the configured backend before the first job asks for it."""
         child = self._warm_child()
-        if self._settings.prewarm_sdxl:
-            child.send(wire.Prepare(registry.SDXL_TARGET))
+        child.send(wire.Prepare(registry.SDXL_TARGET if self._settings.prewarm_sdxl else registry.SKETCH_TARGET))
 
     def close(self) -> None:
         """End the child."""
