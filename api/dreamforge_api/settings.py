@@ -24,7 +24,12 @@ class ApiSettings(DfSettings):
     )
     database_url: SecretStr = Field(description="PostgreSQL, as postgresql://user:password@host:port/name.")
     redis_url: SecretStr = Field(SecretStr("redis://127.0.0.1:6379/0"), description="Redis, as redis://host:port/db.")
-    database_pool_size: int = Field(10, ge=1, le=200, description="Database connections of one API process.")
+    database_pool_size: int = Field(
+        10,
+        ge=1,
+        le=200,
+        description="Database connections of one API process: so many for creates, and so many for all else.",
+    )
     max_queued: int = Field(1000, ge=1, le=100_000, description="Queued jobs above which new ones get 429.")
     idempotency_window_seconds: int = Field(
         86_400, ge=1, le=30 * 86_400, description="How long an Idempotency-Key is remembered."
@@ -35,7 +40,7 @@ class ApiSettings(DfSettings):
     runner_backend: BackendMode = Field(
         BackendMode.AUTO, description="auto: SDXL when a checkpoint is registered, else sketch."
     )
-    fake_runner: bool = Field(False, description="The seeds' name for DF_RUNNER_BACKEND=sketch.")
+    fake_runner: bool = Field(False, description="An older name for DF_RUNNER_BACKEND=sketch.")
     generate_model_path: Path | None = Field(
         None, description="An SDXL checkpoint (.safetensors) placed by hand, registered at start."
     )
@@ -64,5 +69,5 @@ class ApiSettings(DfSettings):
 
     @property
     def backend(self) -> BackendMode:
-        """The backend mode with the seeds' flag taken into account."""
+        """The backend mode with the older flag taken into account."""
         return BackendMode.SKETCH if self.fake_runner else self.runner_backend

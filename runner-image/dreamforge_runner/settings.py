@@ -78,7 +78,7 @@ class RunnerSettings(DfSettings):
 
     @property
     def backend(self) -> BackendMode:
-        """The mode that counts, after the seeds' older variable."""
+        """The mode that counts, after the older variable."""
         return BackendMode.SKETCH if self.fake_runner else self.runner_backend
 
     @property

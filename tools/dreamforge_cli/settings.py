@@ -8,7 +8,7 @@ from dreamforge.models import BackendMode
 from dreamforge.settings import DfSettings
 from dreamforge.storage.settings import StorageSettings
 
-#: Where the seeds' tooling puts the default checkpoint.
+#: Where earlier tooling of this project put the default checkpoint.
 DEFAULT_CHECKPOINT = Path("~/.cache/dream-forge/civitai/epicrealismXL_working.safetensors")
 
 
