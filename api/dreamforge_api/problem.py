@@ -1,4 +1,4 @@
-"""Errors over HTTP: ``application/problem+json`` (RFC 9457) with flat ``code``, ``message`` and ``details`` beside it.
+"""Errors over HTTP: ``application/problem+json`` (RFC 9457) with flat ``code``, ``message``, ``details`` beside it.
 
 Raise :class:`Problem` anywhere below a route; :func:`install` turns it, and everything else that can go wrong, into
 one shape. A body never repeats what the client sent, only where it was and what kind of value it was.
