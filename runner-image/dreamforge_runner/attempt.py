@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 from dreamforge import telemetry
 from dreamforge.errors import ErrorCode, JobError
-from dreamforge.events import ArtifactStored, Failure, ItemStarted, Outcome, Stage
+from dreamforge.events import ArtifactStored, Failure, ItemStarted, Level, Outcome, Stage
 from dreamforge.spec import RenderSpec
 from dreamforge.storage.base import Storage, StorageError
 from dreamforge_runner import faults, metadata, planning, wire
@@ -96,6 +96,7 @@ class Attempt:
         self._load_started: float | None = None
         self._job_ready = False
         self._backend, self._source_type = "", ""
+        self._checkpoint_hash: str | None = None
         self._oom_kills_before = faults.oom_kills()
         self.backend_peak_mib: float | None = None
         self.backend_end_mib: float | None = None
@@ -202,10 +203,11 @@ class Attempt:
         match message:
             case wire.Prepared(_, _, _, seconds):
                 log.info("backend imported", seconds=round(seconds, 2))
-            case wire.Noticed(code, text):
-                self.outbox.log(code, text)
-            case wire.JobReady(backend, source_type, seconds, reused):
+            case wire.Noticed(code, text, level):
+                self.outbox.log(code, text, level=Level(level))
+            case wire.JobReady(backend, source_type, seconds, reused, checkpoint_hash):
                 self._job_ready, self._backend, self._source_type = True, backend, source_type
+                self._checkpoint_hash = checkpoint_hash
                 self._on_ready()
                 name = self.spec.model.name
                 if reused:
@@ -219,8 +221,8 @@ class Attempt:
             return
         self._move(rendered.item_index, Stage.STORING)
         pixels = Pixels(rendered.width, rendered.height, rendered.rgb)
-        source = (self._backend, self._source_type)
-        self._storer.submit(Rendered(rendered.item_index, doing.seed, pixels, *source, doing.started))
+        source = (self._backend, self._source_type, doing.started, self._checkpoint_hash)
+        self._storer.submit(Rendered(rendered.item_index, doing.seed, pixels, *source))
 
     def _on_stored(self, item: StoredItem, seconds: float) -> None:
         self._doing.pop(item.item_index, None)
@@ -230,7 +232,8 @@ class Attempt:
         self.outbox.log("item.stored", text, item_index=item.item_index)
 
     def _report(self, item: StoredItem) -> None:
-        described = metadata.describe(self.spec, item.item_index, item.seed, item.backend, item.source_type)
+        spec = planning.with_checkpoint_hash(self.spec, item.checkpoint_hash)
+        described = metadata.describe(spec, item.item_index, item.seed, item.backend, item.source_type)
         self.outbox.emit(
             ArtifactStored,
             item_index=item.item_index,

@@ -16,7 +16,7 @@ import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from dreamforge.errors import ErrorCode, JobError
 from dreamforge.spec import ModelRef, RenderParams
@@ -34,6 +34,14 @@ class _Broken:
     error: JobError
 
 
+class _Loaded(NamedTuple):
+    """What a backend holds: ``file`` tells the checkpoint from another one put in its place."""
+
+    model: ModelRef
+    file: tuple[int, ...] | None
+    checkpoint_hash: str | None
+
+
 class RenderChild:
     """Keeps backends and their model warm between jobs."""
 
@@ -42,7 +50,7 @@ class RenderChild:
         self._commands: queue.SimpleQueue[wire.Message | _Broken] = queue.SimpleQueue()
         self._cancel = threading.Event()
         self._backends: dict[str, Backend] = {}
-        self._loaded: dict[str, ModelRef] = {}
+        self._loaded: dict[str, _Loaded] = {}
         self._backend: Backend | None = None  # of the job in hand
         self._decoder = ThreadPoolExecutor(1, thread_name_prefix="decode")
 
@@ -112,17 +120,19 @@ class RenderChild:
     def _start(self, job: wire.StartJob) -> None:
         begun = time.perf_counter()
         model = ModelRef.model_validate(job.model)
-        reused = self._loaded.get(job.target) == model
+        file = _identity(model)
+        loaded = self._loaded.get(job.target)
+        reused = loaded is not None and loaded[:2] == (model, file)
         backend = self._prepare(job.target)
-        if not reused:
+        if loaded is None or not reused:
             self._loaded.pop(job.target, None)
-            backend.load(model)
-            self._loaded[job.target] = model
+            loaded = self._loaded[job.target] = _Loaded(model, file, backend.load(model))
         self._backend = backend
         for notice in backend.begin(RenderParams.model_validate(job.params)):
-            self._channel.send(wire.Noticed(notice.code, notice.message))
+            self._channel.send(wire.Noticed(notice.code, notice.message, notice.level.value))
         seconds = time.perf_counter() - begun
-        self._channel.send(wire.JobReady(backend.name, backend.digital_source_type, seconds, reused))
+        source = (backend.name, backend.digital_source_type)
+        self._channel.send(wire.JobReady(*source, seconds, reused, loaded.checkpoint_hash))
 
     def _render(self, backend: Backend, item: Item) -> None:
         def on_step(done: int) -> bool:
@@ -161,6 +171,17 @@ class RenderChild:
             traceback.print_exc()
         peak = memory.peak_mib if memory else None
         self._channel.send(wire.Failed(error.code.value, error.message, error.item_index, peak))
+
+
+def _identity(model: ModelRef) -> tuple[int, ...] | None:
+    """Which file the model is now; ``None`` for a model that has none."""
+    if model.path is None:
+        return None
+    try:
+        status = os.stat(model.path)
+    except (OSError, ValueError):
+        return ()  # equal to no file that was loaded, so that loading is tried and says what is wrong
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _die_with_parent() -> None:

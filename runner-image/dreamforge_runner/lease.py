@@ -16,6 +16,16 @@ log = telemetry.logger(__name__)
 LOOK_SECONDS = 0.3
 
 
+def release_of_the_dead(redis: Redis, job_id: UUID, attempt_id: str) -> None:
+    """Let go for a process that is gone, so that its job need not wait for the lease to expire."""
+    key = names.lease_key(job_id)
+    try:
+        if redis.get(key) == attempt_id.encode():
+            redis.delete(key)
+    except RedisError:
+        pass  # it expires by itself
+
+
 class Lease:
     """Held from before the first event until the last one is safe, so that no sweep takes the job for lost."""
 

@@ -18,6 +18,7 @@ from dreamforge.events import (
     AttemptFinished,
     AttemptStarted,
     EventBatch,
+    GpuMeasured,
     ItemProgressed,
     Level,
     LogWritten,
@@ -166,6 +167,16 @@ class Outbox:
     def abandon_as_stopped(self) -> None:
         """End the attempt of a process that died before it could."""
         if not self._spool.finished:
+            if not self._spool.measured:
+                self.emit(
+                    GpuMeasured,
+                    source="none",
+                    start_mib=None,
+                    peak_mib=None,
+                    end_mib=None,
+                    clean=None,
+                    child_discarded=True,
+                )
             self.emit(AttemptFinished, outcome=Outcome.STOPPED, exit_code=30, items_done=self._spool.stored)
 
     def _run(self) -> None:

@@ -27,6 +27,7 @@ class StoredItem:
     backend: str
     source_type: str
     seconds: float | None = None
+    checkpoint_hash: str | None = None
 
 
 def given_seed(spec: RenderSpec, item_index: int) -> int | None:
@@ -41,6 +42,13 @@ def draw_seed(spec: RenderSpec, item_index: int) -> int:
     """The item's seed; call this right before its rendering begins and write the answer down at once."""
     given = given_seed(spec, item_index)
     return secrets.randbelow(MAX_SEED + 1) if given is None else given
+
+
+def with_checkpoint_hash(spec: RenderSpec, checkpoint_hash: str | None) -> RenderSpec:
+    """The spec with the sha256 of the file that was really loaded; a model placed by hand comes without one."""
+    if checkpoint_hash is None:
+        return spec
+    return spec.model_copy(update={"model": spec.model.model_copy(update={"sha256": checkpoint_hash})})
 
 
 def to_render(spec: RenderSpec, stored: Mapping[int, StoredItem]) -> list[int]:
@@ -69,7 +77,9 @@ def find_stored(spec: RenderSpec, storage: Storage) -> dict[int, StoredItem]:
 
 def object_metadata(item: StoredItem) -> dict[str, str]:
     """What stands beside the object, so that another attempt can report it again."""
+    known = {} if item.checkpoint_hash is None else {"checkpoint-hash": item.checkpoint_hash}
     return {
+        **known,
         "item-index": str(item.item_index),
         "seed": str(item.seed),
         "width": str(item.width),
@@ -121,4 +131,5 @@ def _stored_item(name: ArtifactName, info: ObjectInfo, sha256: str) -> StoredIte
         sha256=sha256,
         backend=info.metadata.get("backend", "unknown"),
         source_type=info.metadata.get("source-type", "algorithmicMedia"),
+        checkpoint_hash=info.metadata.get("checkpoint-hash"),
     )

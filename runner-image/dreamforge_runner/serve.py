@@ -15,7 +15,7 @@ from dreamforge.transport.redis import RedisEventSink, connect
 from dreamforge_runner import faults, tasks
 from dreamforge_runner.attempt import Halt, Inbox
 from dreamforge_runner.backends import registry
-from dreamforge_runner.lease import Lease
+from dreamforge_runner.lease import Lease, release_of_the_dead
 from dreamforge_runner.outbox import Outbox, host_name
 from dreamforge_runner.settings import RunnerSettings
 from dreamforge_runner.spool_home import LeftoverDrain, SpoolHome, draw_attempt_id, wait_all
@@ -53,7 +53,9 @@ class Server:
     def run(self) -> None:
         """Until stopped."""
         tasks.install(self.render)
-        leftovers = LeftoverDrain(self._home, self._sink)
+        leftovers = LeftoverDrain(
+            self._home, self._sink, lambda found: release_of_the_dead(self._redis, found.job_id, found.attempt_id)
+        )
         try:
             self._supervisor.prewarm()
             if not leftovers.wait(LEFTOVER_WAIT_SECONDS):

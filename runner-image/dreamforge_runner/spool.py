@@ -19,6 +19,7 @@ from dreamforge.events import (
     RUNNER_EVENT,
     ArtifactStored,
     AttemptFinished,
+    GpuMeasured,
     ItemProgressed,
     LogWritten,
     RunnerEvent,
@@ -79,6 +80,7 @@ class Spool:
         self.last_seq = header.acked
         self.stored = header.stored
         self.finished = False
+        self.measured = False
         self.dropped = 0
 
     @classmethod
@@ -152,6 +154,7 @@ class Spool:
         self.last_seq = event.seq
         self.stored += isinstance(event, ArtifactStored)
         self.finished = self.finished or isinstance(event, AttemptFinished)
+        self.measured = self.measured or isinstance(event, GpuMeasured)
 
     def _drop_oldest(self) -> None:
         """Make room for a quarter of the bound at once: a rewrite costs as much as the whole file."""

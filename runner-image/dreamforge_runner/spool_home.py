@@ -5,6 +5,7 @@ import secrets
 import shutil
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 from uuid import uuid4
@@ -70,8 +71,10 @@ class SpoolHome:
 class LeftoverDrain:
     """Sends what earlier processes could not, one spool after the other, on a thread."""
 
-    def __init__(self, home: SpoolHome, sink: EventSink) -> None:
+    def __init__(self, home: SpoolHome, sink: EventSink, on_found: Callable[[Header], object] | None = None) -> None:
+        """``on_found`` hears of each attempt before its last events are sent."""
         self._sink = sink
+        self._on_found = on_found
         self._paths = home.leftovers()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="leftovers", daemon=True)
@@ -94,6 +97,8 @@ class LeftoverDrain:
                 path.unlink(missing_ok=True)
                 continue
             log.info("sending what an earlier process left", attempt_id=spool.header.attempt_id)
+            if self._on_found is not None:
+                self._on_found(spool.header)
             outbox = Outbox(spool, self._sink)
             outbox.abandon_as_stopped()
             while not outbox.drained and not self._stopping.wait(outbox.turn()):

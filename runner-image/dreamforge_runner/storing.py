@@ -49,6 +49,7 @@ class Rendered:
     backend: str
     source_type: str
     started: float
+    checkpoint_hash: str | None = None
 
 
 class Storer:
@@ -101,7 +102,8 @@ class Storer:
             self._deliver(NotStored(JobError(ErrorCode.INTERNAL, message, item_index=rendered.item_index)))
 
     def _encode_and_put(self, rendered: Rendered) -> StoredItem:
-        spec, index, seed, pixels = self._spec, rendered.item_index, rendered.seed, rendered.pixels
+        spec = planning.with_checkpoint_hash(self._spec, rendered.checkpoint_hash)
+        index, seed, pixels = rendered.item_index, rendered.seed, rendered.pixels
         embedded = None
         if spec.params.embed_metadata:
             text = metadata.as_json(metadata.describe(spec, index, seed, rendered.backend, rendered.source_type))
@@ -123,6 +125,7 @@ class Storer:
             backend=rendered.backend,
             source_type=rendered.source_type,
             seconds=round(time.monotonic() - rendered.started, 3),
+            checkpoint_hash=rendered.checkpoint_hash,
         )
         self._put(item.key, data, spec.params.format.media_type, planning.object_metadata(item), index)
         return item

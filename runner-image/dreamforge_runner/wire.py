@@ -89,6 +89,7 @@ class JobReady(Message):
     digital_source_type: str
     seconds: float
     reused: bool
+    checkpoint_hash: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,7 @@ class Noticed(Message):
 
     code: str
     message: str
+    level: str = "info"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from dreamforge.errors import DreamForgeError
-from dreamforge.events import Stage
+from dreamforge.events import Level, Stage
 from dreamforge.spec import ModelRef, RenderParams
 
 
@@ -42,6 +42,7 @@ class Notice:
 
     code: str
     message: str
+    level: Level = Level.INFO
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,11 @@ class Backend(Protocol):
     #: IPTC digital source type of its pictures: ``trainedAlgorithmicMedia`` or ``algorithmicMedia``.
     digital_source_type: str
 
-    def load(self, model: ModelRef) -> None:
-        """Make ``model`` ready, dropping another one; raises ``model_missing`` or ``model_invalid``."""
+    def load(self, model: ModelRef) -> str | None:
+        """Make ``model`` ready, dropping another one; the sha256 of its file (``None`` without one).
+
+        Raises ``model_missing`` or ``model_invalid``.
+        """
         ...
 
     def begin(self, params: RenderParams) -> Sequence[Notice]:

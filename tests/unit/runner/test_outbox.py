@@ -199,4 +199,4 @@ def test_a_leftover_without_an_end_gets_one_with_its_count(bench: Bench, tmp_pat
     end = bench.sink.committed(ATTEMPT)[-1]
     assert isinstance(end, AttemptFinished)
     assert (end.outcome, end.exit_code, end.items_done) == (Outcome.STOPPED, 30, 1)
-    assert bench.committed == [1, 2, 3, 4]
+    assert bench.committed == [1, 2, 3, 4, 5]

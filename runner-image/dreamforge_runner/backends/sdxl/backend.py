@@ -41,12 +41,13 @@ class SdxlBackend:
         self._settings = settings or load(SdxlSettings)
         self._engine = _import_engine(self._settings.sdxl_compile)
 
-    def load(self, model: ModelRef) -> None:
+    def load(self, model: ModelRef) -> str:
         if model.path is None:
             raise JobError(ErrorCode.MODEL_MISSING, f"the model {model.id} has no checkpoint file")
         info = checkpoint.inspect(Path(model.path))
         checkpoint.verify(model, info, self._settings.hash_cache_path)
         self._engine.load(info.path, checkpoint.find_config(info.path, self._settings.sdxl_config_path))
+        return checkpoint.sha256(info.path, self._settings.hash_cache_path)
 
     def begin(self, params: RenderParams) -> Sequence[Notice]:
         return self._engine.begin(params)

@@ -16,6 +16,7 @@ import transformers
 from diffusers import StableDiffusionXLPipeline
 
 from dreamforge.errors import DreamForgeError, ErrorCode, JobError
+from dreamforge.events import Level
 from dreamforge.spec import RenderParams, Scheduler
 from dreamforge_runner.backends.base import Item, Memory, Notice, OnStep, Pixels, RenderCanceled
 from dreamforge_runner.backends.sdxl import faults
@@ -143,6 +144,7 @@ class Engine:
             "prompt.truncated",
             f"The {label} is {cut} tokens longer than the {room} that SDXL's text encoders read; "
             f"its last {cut} tokens have no effect.",
+            Level.WARNING,
         )
 
     def _denoise(self, item: Item, on_step: OnStep) -> Latents:
