@@ -6,17 +6,18 @@ behind the scenes (taking it back would wait for the same silent server); the re
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 from psycopg import errors as pg
-from sqlalchemy import Executable, RowMapping
+from sqlalchemy import Executable, RowMapping, TextClause
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from dreamforge import telemetry
 from dreamforge.errors import DreamForgeError, Unavailable
+from dreamforge_api.direct import DirectConnections
 
 ANSWER_WITHIN_SECONDS = 1.8
 
@@ -32,8 +33,9 @@ class LockTimeout(DreamForgeError):
 class Database:
     """Statements on an engine in autocommit: each is one round trip and one transaction."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, direct: DirectConnections) -> None:
         self._engine = engine
+        self._direct = direct
         self._late: set[asyncio.Task[Any]] = set()
 
     async def rows(self, statement: Executable, parameters: Parameters | None = None) -> Sequence[RowMapping]:
@@ -51,9 +53,16 @@ class Database:
         found = await self.rows(statement, parameters)
         return next(iter(found[0].values())) if found else None
 
+    async def write(self, statement: TextClause, parameters: Parameters) -> int:
+        """Run a statement the short way; gives how many rows came back or changed. It may run twice."""
+        return await self._in_time(self._write(statement, parameters))
+
     async def run(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         """Run ``work`` on a connection. It must be right to run it twice: a dropped connection is tried again."""
-        task = asyncio.create_task(self._attempts(work))
+        return await self._in_time(self._attempts(work))
+
+    async def _in_time(self, work: Coroutine[Any, Any, T]) -> T:
+        task = asyncio.create_task(work)
         await asyncio.wait((task,), timeout=ANSWER_WITHIN_SECONDS)
         if task.done():
             return task.result()
@@ -64,7 +73,14 @@ class Database:
     async def dispose(self) -> None:
         for task in self._late:
             task.cancel()
+        await self._direct.close()
         await self._engine.dispose()
+
+    async def _write(self, statement: TextClause, parameters: Parameters) -> int:
+        try:
+            return await self._direct.execute(statement, parameters)
+        except pg.Error as error:
+            raise _meaning(error) from error
 
     async def _attempts(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         try:
@@ -94,9 +110,15 @@ def _translated(error: SQLAlchemyError) -> Exception:
     """Our error for the database's; one that means a defect stays itself."""
     if isinstance(error, PoolTimeout):
         return Unavailable("All database connections are busy")
-    if not isinstance(error, DBAPIError):
+    if not isinstance(error, DBAPIError) or not isinstance(error.orig, pg.Error):
         return error
-    match error.orig:
+    meaning = _meaning(error.orig)
+    return error if meaning is error.orig else meaning
+
+
+def _meaning(error: pg.Error) -> Exception:
+    """Our error for psycopg's; one that means a defect stays itself."""
+    match error:
         case pg.LockNotAvailable():
             return LockTimeout("another request is just writing this")
         case pg.UndefinedTable() | pg.UndefinedColumn():

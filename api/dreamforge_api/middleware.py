@@ -5,7 +5,9 @@ Plain ASGI, because anything that wraps the body iterator costs more than the re
 
 import re
 import time
+from functools import cache
 
+from prometheus_client import Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uuid_utils import uuid7
 
@@ -68,5 +70,12 @@ def _route(scope: Scope) -> str:
 
 def _observe(scope: Scope, status: int, seconds: float) -> None:
     method = scope["method"] if scope["method"] in _METHODS else "other"
-    metrics.HTTP_SECONDS.labels(method, _route(scope), str(status)).observe(seconds)
-    _log.debug("answered", method=method, route=_route(scope), status=status, seconds=round(seconds, 4))
+    route = _route(scope)
+    _histogram(method, route, status).observe(seconds)
+    _log.debug("answered", method=method, route=route, status=status, seconds=round(seconds, 4))
+
+
+@cache
+def _histogram(method: str, route: str, status: int) -> Histogram:
+    """One label set of the request histogram; there are as many as routes times statuses."""
+    return metrics.HTTP_SECONDS.labels(method, route, str(status))

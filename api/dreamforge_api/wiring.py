@@ -13,6 +13,7 @@ from dreamforge_api import background
 from dreamforge_api.bus import Bus
 from dreamforge_api.database import Database
 from dreamforge_api.deps import Services
+from dreamforge_api.direct import DirectConnections
 from dreamforge_api.health.readiness import Readiness
 from dreamforge_api.health.snapshot import Snapshot
 from dreamforge_api.jobs.admission import Admission
@@ -24,9 +25,8 @@ from dreamforge_api.settings import ApiSettings
 
 def build(settings: ApiSettings, store: StorageSettings) -> Services:
     """Everything the routes need. Connects to nothing: parts that are away now may come later."""
-    database = Database(
-        open_async_engine(settings.database_url.get_secret_value(), pool_size=settings.database_pool_size)
-    )
+    url, connections = settings.database_url.get_secret_value(), settings.database_pool_size
+    database = Database(open_async_engine(url, pool_size=connections), DirectConnections(url, connections))
     bus = Bus(settings.redis_url.get_secret_value())
     storage = open_storage(store, signs=True)
     catalog = Catalog(database, settings.backend, settings.generate_model_path)

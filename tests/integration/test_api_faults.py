@@ -141,22 +141,9 @@ def test_a_store_that_can_not_be_written_is_not_ready(tmp_path: Path, database_u
         assert api.client.post("/v1/jobs", json=BODY).status_code == 202
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("DF_API_PORT", "http"),
-        ("DF_DATABASE_URL", "mysql://user:hunter2@x/y"),
-        ("DF_REDIS_URL", "http://x"),
-        ("DF_MAX_QUEUED", "0"),
-        ("DF_RUNNER_BACKEND", "fast"),
-        ("DF_STORE", "minio"),
-        ("DF_SIGNING_KEY", "short"),
-        ("DF_LOG_LEVEL", "LOUD"),
-    ],
-)
-def test_a_wrong_setting_is_one_line_that_names_it(tmp_path: Path, name: str, value: str) -> None:
-    right = {"DF_DATABASE_URL": "postgresql://u@127.0.0.1/x", "DF_SIGNING_KEY": SIGNING_KEY}
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("DF_")} | right
+def test_a_wrong_setting_stops_the_process_with_one_line(tmp_path: Path) -> None:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("DF_")}
+    environment |= {"DF_DATABASE_URL": "postgresql://u@127.0.0.1/x", "DF_SIGNING_KEY": SIGNING_KEY}
     command = [sys.executable, "-m", "dreamforge_api", "--check-settings"]
 
     def run(**more: str) -> subprocess.CompletedProcess[str]:
@@ -164,12 +151,10 @@ def test_a_wrong_setting_is_one_line_that_names_it(tmp_path: Path, name: str, va
             command, env=environment | more, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
         )
 
-    wrong = run(**{name: value})
-    assert wrong.returncode == 2
-    assert wrong.stderr.startswith(name), wrong.stderr
-    assert wrong.stderr.count("\n") == 1
-    assert "hunter2" not in wrong.stderr
-    assert run().returncode == 0
+    wrong = run(DF_API_PORT="http")
+    assert (wrong.returncode, wrong.stderr) == (2, "DF_API_PORT: must be a whole number (got 'http')\n")
+    right = run()
+    assert (right.returncode, right.stderr) == (0, "")
 
 
 def test_a_request_in_flight_ends_before_the_process_does(tmp_path: Path, database_url: str, redis_url: str) -> None:

@@ -11,6 +11,7 @@ from sqlalchemy import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 from uuid_utils.compat import uuid7
 
+from dreamforge.crashpoints import CrashPoint, reach
 from dreamforge.db import jobs
 from dreamforge.errors import ErrorCode
 from dreamforge.jobs import JobState, StepName
@@ -90,9 +91,10 @@ class JobService:
             created = Created(columns["id"], to_json(made))
             parameters = _parameters(columns, correlation_id)
             if key is None:
-                await self._database.rows(jobs.CREATE, parameters)
+                await self._database.write(jobs.CREATE, parameters)
             else:
                 created = await self._create_once(request, key, parameters, created)
+        reach(CrashPoint.API_JOB_COMMITTED)
         if not created.replayed:
             self._bus.wake()
         return created
@@ -109,7 +111,7 @@ class JobService:
         }
         for _ in range(2):  # the key that was in the way may have expired in between
             try:
-                if await self._database.rows(jobs.CREATE_WITH_KEY, parameters):
+                if await self._database.write(jobs.CREATE_WITH_KEY, parameters):
                     return created
             except LockTimeout:
                 break
@@ -190,6 +192,7 @@ class JobService:
         asked = await self._database.row(jobs.REQUEST_CANCEL, {"job_id": job_id})
         if asked is None:
             return await self.get(job_id), False
+        reach(CrashPoint.API_CANCEL_COMMITTED)
         if asked["status"] == JobState.QUEUED:
             await self._finish_queued(job_id)
         self._bus.wake()

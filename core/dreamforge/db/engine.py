@@ -41,6 +41,12 @@ def open_engine(url: str, *, pool_size: int = 4, statement_timeout_ms: int = 30_
     )
 
 
+def async_options(statement_timeout_ms: int = 5_000) -> dict[str, object]:
+    """How a connection of the API is opened, through SQLAlchemy or without it."""
+    # A create that waits this long for another one with the same Idempotency-Key answers 409.
+    return _options(statement_timeout_ms, lock_timeout_ms=1_000)
+
+
 def open_async_engine(url: str, *, pool_size: int = 10, statement_timeout_ms: int = 5_000) -> AsyncEngine:
     """An async engine for the API. No ping before use: a request that meets a dead connection tries again after
     the whole pool was renewed, which is cheaper than a round trip for every request. Autocommit saves another two:
@@ -51,6 +57,5 @@ def open_async_engine(url: str, *, pool_size: int = 10, statement_timeout_ms: in
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=POOL_TIMEOUT,
-        # A create that waits this long for another one with the same Idempotency-Key answers 409.
-        connect_args=_options(statement_timeout_ms, lock_timeout_ms=1_000),
+        connect_args=async_options(statement_timeout_ms),
     )
