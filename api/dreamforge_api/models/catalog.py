@@ -43,7 +43,7 @@ class Catalog:
     def __init__(self, database: Database, mode: BackendMode, checkpoint: Path | None) -> None:
         self._database = database
         self._mode = mode
-        self._checkpoint = checkpoint
+        self._checkpoint = None if checkpoint is None else checkpoint_descriptor(checkpoint)
         self._registered = False
         self._rows: Sequence[RowMapping] = ()
         self._reading = asyncio.Lock()
@@ -53,9 +53,7 @@ class Catalog:
         """Write what this installation can render into the registry; done once."""
         if self._registered:
             return
-        own: list[ModelDescriptor] = [SKETCH]
-        if self._checkpoint is not None:
-            own.append(checkpoint_descriptor(self._checkpoint))
+        own: list[ModelDescriptor] = [SKETCH] if self._checkpoint is None else [SKETCH, self._checkpoint]
         for model in own:
             await self._database.rows(registry.UPSERT, registry.upsert_parameters(model))
         self._registered = True
@@ -74,8 +72,10 @@ class Catalog:
         if self._mode is BackendMode.SKETCH or provider == SKETCH_PROVIDER:
             return _sketch(usable, None)
         checkpoints = [id_ for id_, row in usable.items() if row["kind"] == ModelKind.SDXL_CHECKPOINT]
-        if DEFAULT_CHECKPOINT in checkpoints:
-            return Choice(DEFAULT_CHECKPOINT)
+        configured = DEFAULT_CHECKPOINT if self._checkpoint is None else self._checkpoint.id
+        for preferred in (configured, DEFAULT_CHECKPOINT):
+            if preferred in checkpoints:
+                return Choice(preferred)
         if len(checkpoints) == 1:
             return Choice(checkpoints[0])
         if self._mode is BackendMode.AUTO:
