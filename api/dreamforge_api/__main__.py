@@ -7,6 +7,7 @@ import argparse
 import sys
 
 from dreamforge import settings, telemetry
+from dreamforge.crashpoints import CrashSettings, arm_from
 from dreamforge.errors import ConfigurationError
 from dreamforge.storage.settings import StorageSettings
 from dreamforge_api import wiring
@@ -20,6 +21,7 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         own = settings.load(ApiSettings)
+        arm_from(settings.load(CrashSettings))
         services = wiring.build(own, settings.load(StorageSettings))
     except ConfigurationError as error:
         sys.stderr.write(f"{error}\n")

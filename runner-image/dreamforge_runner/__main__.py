@@ -8,6 +8,7 @@ from pathlib import Path
 from types import FrameType
 
 from dreamforge import telemetry
+from dreamforge.crashpoints import CrashSettings, arm_from
 from dreamforge.errors import ConfigurationError
 from dreamforge.settings import load
 from dreamforge.storage.factory import open_storage
@@ -28,6 +29,7 @@ def main() -> int:
     try:
         settings = load(RunnerSettings)
         telemetry.configure("runner", settings.log_level)
+        arm_from(load(CrashSettings))
         storage = open_storage(load(StorageSettings))
         if arguments.command == "once":
             program = Once(settings, storage)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from dreamforge import telemetry
+from dreamforge.crashpoints import CrashPoint, reach
 from dreamforge.errors import ErrorCode, JobError
 from dreamforge.events import ArtifactStored, Failure, ItemStarted, Level, Outcome, Stage
 from dreamforge.spec import RenderSpec
@@ -129,8 +130,10 @@ class Attempt:
 
     def finish(self) -> None:
         """Write the manifest: the step is whole. Raises ``JobError``."""
+        reach(CrashPoint.RUNNER_ITEMS_STORED)
         if self.spec.shard.count == 1:
             self._storer.write_manifest(self.stored)
+        reach(CrashPoint.RUNNER_MANIFEST_WRITTEN)
 
     def wind_down(self, patience: float) -> bool:
         """Ask the child to stop and wait for it; what was rendered by then is kept. True when it obeyed."""
@@ -157,6 +160,7 @@ class Attempt:
     def _start_item(self, child: ChildProcess, index: int) -> None:
         seed = planning.draw_seed(self.spec, index)
         self.outbox.emit(ItemStarted, item_index=index, item_seed=seed)
+        reach(CrashPoint.RUNNER_ITEM_STARTED)
         self._doing[index] = _Doing(seed, time.monotonic())
         self._denoising = index
         self._show(index, Stage.DENOISING)

@@ -18,7 +18,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple, NoReturn
 
+from dreamforge.crashpoints import CrashPoint, CrashSettings, arm_from, reach
 from dreamforge.errors import ErrorCode, JobError
+from dreamforge.settings import load
 from dreamforge.spec import ModelRef, RenderParams
 from dreamforge_runner import wire
 from dreamforge_runner.backends import registry
@@ -137,11 +139,13 @@ class RenderChild:
     def _render(self, backend: Backend, item: Item) -> None:
         def on_step(done: int) -> bool:
             self._channel.send(wire.StepDone(item.index, done))
+            reach(CrashPoint.CHILD_DENOISING)
             return not self._cancel.is_set()
 
         latents = backend.denoise(item, on_step)
         self._channel.send(wire.Denoised(item.index))
         self._decoder.submit(self._decode, backend, item, latents)
+        reach(CrashPoint.CHILD_ITEM_DENOISED)
 
     def _decode(self, backend: Backend, item: Item, latents: Any) -> None:
         try:
@@ -194,6 +198,7 @@ def main() -> None:
     _die_with_parent()
     # Ctrl-C reaches the whole terminal; the supervisor alone decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    arm_from(load(CrashSettings))
     channel = wire.Channel(socket.socket(fileno=int(sys.argv[1])))
     with contextlib.suppress(wire.ChannelClosed):
         RenderChild(channel).run()

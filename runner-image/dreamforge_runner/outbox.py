@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from dreamforge import telemetry
+from dreamforge.crashpoints import CrashPoint, reach
 from dreamforge.events import (
     ArtifactStored,
     AttemptFinished,
@@ -189,6 +190,8 @@ class Outbox:
         if self._done.is_set():
             return event  # refused: nobody wants it any more
         self._spool.append(event)
+        if kind is ArtifactStored:
+            reach(CrashPoint.RUNNER_ARTIFACT_SPOOLED)
         due = self._clock() + (0 if isinstance(event, _URGENT) else SLICE_SECONDS)
         if self._slice_due is None or due < self._slice_due:
             self._slice_due = due
@@ -251,6 +254,7 @@ class Outbox:
             self._refuse(ack.verdict)
             return
         if ack.seq > self._acked:
+            reach(CrashPoint.RUNNER_ACK_SEEN)
             self._trim(now, ack.seq)
         if ack.verdict is Verdict.GAP and ack.seq == self._acked < self._sent:
             # Either batches overtook each other and the ack is about to move, or one is lost.

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 from redis import RedisError
 
 from dreamforge import telemetry
+from dreamforge.crashpoints import CrashPoint, reach
 from dreamforge.events import AttemptFinished, AttemptStarted, Outcome, Verdict
 from dreamforge.spec import RenderSpec
 from dreamforge.storage.base import Storage
@@ -90,6 +91,7 @@ class Server:
         if not lease.take():
             log.info("another attempt has the job; delivery dropped")
             return
+        reach(CrashPoint.RUNNER_LEASE_TAKEN)
         with telemetry.bound(attempt=attempt_id):
             outbox = self._open_outbox(spec, attempt_id, inbox)
             self._inbox = inbox

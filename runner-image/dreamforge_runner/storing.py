@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from dreamforge import keys, telemetry
+from dreamforge.crashpoints import CrashPoint, reach
 from dreamforge.errors import ErrorCode, JobError
 from dreamforge.spec import RenderSpec
 from dreamforge.storage.base import DiskFull, ObjectInfo, Storage, StorageError
@@ -127,7 +128,9 @@ class Storer:
             seconds=round(time.monotonic() - rendered.started, 3),
             checkpoint_hash=rendered.checkpoint_hash,
         )
+        reach(CrashPoint.RUNNER_IMAGE_ENCODED)
         self._put(item.key, data, spec.params.format.media_type, planning.object_metadata(item), index)
+        reach(CrashPoint.RUNNER_IMAGE_UPLOADED)
         return item
 
     def _put(

@@ -49,3 +49,6 @@ class UpSettings(StorageSettings):
         pattern=r"(?i)^(debug|info|warning|error)$",
         description="Least severe level that is logged.",
     )
+    restart_longest_seconds: float = Field(
+        default=10, gt=0, description="Longest pause before a process that keeps ending is started again."
+    )

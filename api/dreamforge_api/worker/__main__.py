@@ -10,6 +10,7 @@ import sys
 import threading
 
 from dreamforge import settings, telemetry
+from dreamforge.crashpoints import CrashSettings, arm_from
 from dreamforge.errors import ConfigurationError
 from dreamforge_api.worker import health, tasks, wiring
 from dreamforge_api.worker.settings import WorkerSettings
@@ -31,6 +32,7 @@ def main() -> int:
     try:
         given = settings.load(WorkerSettings)
         telemetry.configure("worker", given.log_level)
+        arm_from(settings.load(CrashSettings))
         worker = wiring.build(given)
     except ConfigurationError as error:
         print(error, file=sys.stderr)  # noqa: T201 - a person's terminal

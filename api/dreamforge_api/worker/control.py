@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Engine, Row
 from sqlalchemy.exc import DBAPIError
 
 from dreamforge import telemetry
+from dreamforge.crashpoints import CrashPoint, reach
 from dreamforge.db import dispatch, ingest
 from dreamforge.errors import ErrorCode, JobError, Unavailable
 from dreamforge.events import Failure, Level
@@ -103,7 +104,9 @@ class ControlLoop:
     def _dispatch_one(self, connection: Connection, row: Row[Any]) -> None:
         try:
             spec = render_spec(connection, row, self._limits)
+            reach(CrashPoint.CONTROL_BEFORE_SUBMIT)
             reference = self._executor.submit(spec)
+            reach(CrashPoint.CONTROL_SUBMITTED)
         except (JobError, Refused) as error:
             code = error.code if isinstance(error, JobError) else ErrorCode.DISPATCH_REFUSED
             self._fail(connection, row.id, Failure(code=code, message=str(error)))
@@ -119,6 +122,7 @@ class ControlLoop:
             untold = connection.execute(dispatch.CANCELS_UNTOLD, {"limit": self._policy.batch}).scalars().all()
         for job_id in untold:
             self._executor.cancel(job_id)
+            reach(CrashPoint.CONTROL_CANCEL_TOLD)
             with self._engine.begin() as connection:
                 connection.execute(dispatch.MARK_TOLD, {"job_id": job_id})
         for row in asked:

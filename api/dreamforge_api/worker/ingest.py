@@ -14,6 +14,7 @@ import uuid_utils
 from sqlalchemy import Connection, Engine, Row
 
 from dreamforge import telemetry
+from dreamforge.crashpoints import CrashPoint, reach
 from dreamforge.db import artifacts, events, ingest, jobs
 from dreamforge.errors import FACTS, DreamForgeError
 from dreamforge.events import AttemptStarted, EventBatch, GpuMeasured, Level, Outcome, Verdict
@@ -109,6 +110,7 @@ def _apply(
     _write(connection, batch, view, changes, attempt.number)
     if decision is not None:
         _follow(connection, batch, decision)
+    reach(CrashPoint.INGEST_ROWS_WRITTEN)
     return Ingested(
         Verdict.COMMITTED,
         batch.last_seq,

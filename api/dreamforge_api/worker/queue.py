@@ -13,6 +13,7 @@ from rq.serializers import JSONSerializer
 from rq.timeouts import TimerDeathPenalty
 
 from dreamforge import telemetry
+from dreamforge.crashpoints import CrashPoint, reach
 from dreamforge.transport import names
 
 log = telemetry.logger("ingest")
@@ -67,6 +68,7 @@ class IngestWorker(SimpleWorker):
             # and its reason with the dead letters.
             super().execute_job(job, queue)
             return
+        reach(CrashPoint.INGEST_ACKED)
         with self.connection.pipeline(transaction=False) as pipe:
             pipe.lrem(queue.intermediate_queue_key, 1, job.id)
             pipe.delete(job.key)

@@ -13,6 +13,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from dreamforge import telemetry
+from dreamforge.crashpoints import CrashPoint, reach
 from dreamforge.events import BATCH, Ack, EventBatch, Verdict
 from dreamforge_api import metrics
 from dreamforge_api.worker import ingest
@@ -48,6 +49,7 @@ class Ingestor:
                 self._signals.committed(refused, batch.job_id, 0)
                 metrics.INGEST_BATCHES.labels(refused.verdict).inc()
                 raise
+            reach(CrashPoint.INGEST_COMMITTED)
             ack = Ack(attempt_id=batch.attempt_id, seq=done.acked_seq, verdict=done.verdict)
             self._signals.committed(ack, batch.job_id, done.job_seq)
             if done.decision is not None and done.decision.then is Then.AGAIN:

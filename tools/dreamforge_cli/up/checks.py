@@ -12,6 +12,7 @@ from types import ModuleType
 from dreamforge.settings import DfSettings, load, variable_of
 
 _MODULES = (
+    "dreamforge.crashpoints",
     "dreamforge_api.settings",
     "dreamforge_api.worker.settings",
     "dreamforge_runner.settings",

@@ -41,6 +41,7 @@ class Supervised:
     spec: Spec
     log: LogFile
     say: Callable[[str], None]
+    longest_pause: float = 10.0
     #: Set when the child says that a setting is wrong; ``last_line`` then holds its words.
     refused: asyncio.Event = field(default_factory=asyncio.Event)
     last_line: str = ""
@@ -53,7 +54,7 @@ class Supervised:
 
     async def run(self) -> None:
         """Start the child, and again whenever it ends, until :meth:`stop` (or success, for ``once``)."""
-        restarts = Restarts()
+        restarts = Restarts(longest_seconds=self.longest_pause)
         while not self._stopping.is_set():
             began = time.monotonic()
             how = await self._live_once()

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 _FIRST_SECONDS = 0.2
-_LONGEST_SECONDS = 10.0
 #: A child that lived this long is healthy; what comes later is a new trouble.
 _HEALTHY_SECONDS = 30.0
 
@@ -14,9 +13,10 @@ class Restarts:
 
     in_a_row: int = 0
     delay_seconds: float = 0.0
+    longest_seconds: float = 10.0
 
     def after(self, lived_seconds: float) -> "Restarts":
-        """The state after one more end: the pause doubles from 0.2 s to 10 s while lives stay short."""
+        """The state after one more end: the pause doubles from 0.2 s to its longest while lives stay short."""
         in_a_row = 1 if lived_seconds >= _HEALTHY_SECONDS else self.in_a_row + 1
-        delay = min(_FIRST_SECONDS * 2 ** min(in_a_row - 1, 10), _LONGEST_SECONDS)
-        return Restarts(in_a_row, delay)
+        delay = min(_FIRST_SECONDS * 2 ** min(in_a_row - 1, 10), self.longest_seconds)
+        return Restarts(in_a_row, delay, self.longest_seconds)
