@@ -157,7 +157,9 @@ class Stack:
                 refusal.cancel()
 
     def _keep(self, spec: Spec) -> tuple[Supervised, asyncio.Task[None]]:
-        child = Supervised(spec, LogFile(self._folder.logs, spec.name), say)
+        child = Supervised(
+            spec, LogFile(self._folder.logs, spec.name), say, longest_pause=self._settings.restart_longest_seconds
+        )
         task = asyncio.create_task(child.run(), name=spec.name)
         self._children.append((child, task))
         return child, task
