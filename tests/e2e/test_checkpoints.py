@@ -1,4 +1,4 @@
-"""A checkpoint that goes bad under a running system: the job says so, the runner lives on, the good file works again."""
+"""A checkpoint that goes bad under a running system: its jobs say so and the runner lives on."""
 
 from collections.abc import Iterator
 from pathlib import Path

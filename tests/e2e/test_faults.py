@@ -62,7 +62,7 @@ def test_a_killed_child_is_named_and_its_gpu_verdict_kept(system):
     system.process("child").kill()
     ended = system.client.wait(job["id"])
     first, *_, last = checks.attempts(system, ended)
-    assert (first["status"], first["error_code"]) == ("failed", "gpu_fault")
+    assert (first["status"], first["error_code"]) == ("failed", "provider_error")
     assert first["gpu"]["source"] in {"none", "torch", "nvml"}
     assert first["gpu"]["child_discarded"] is True
     assert last["status"] == "succeeded"
