@@ -56,9 +56,9 @@ def test_the_choice_of_the_backend_reaches_the_children_over_any_other_setting(t
 
 
 def test_each_slot_has_a_spool_of_its_own(tmp_path):
-    specs = plan.services({}, DataFolder(tmp_path / "data"), plan.Address("127.0.0.1", 1), 3)
-    assert [spec.name for spec in specs] == ["api", "worker", "runner-0", "runner-1", "runner-2"]
-    spools = {spec.environment["DF_SPOOL_DIR"] for spec in specs[2:]}
+    specs = plan.early({}, DataFolder(tmp_path / "data"), plan.Address("127.0.0.1", 1), 3)
+    assert [spec.name for spec in specs] == ["api", "runner-0", "runner-1", "runner-2"]
+    spools = {spec.environment["DF_SPOOL_DIR"] for spec in specs[1:]}
     assert len(spools) == 3
 
 
@@ -78,7 +78,7 @@ def test_the_url_is_one_that_works_here(host, url):
 
 def test_every_process_has_its_place_in_the_order_of_stopping(tmp_path):
     folder = DataFolder(tmp_path / "data")
-    specs = [plan.migration({}), *plan.services({}, folder, plan.Address("127.0.0.1", 1), 2)]
+    specs = [plan.migration({}), plan.worker({}), *plan.early({}, folder, plan.Address("127.0.0.1", 1), 2)]
     names = {spec.name.partition("-")[0] for spec in specs} | {"postgres", "redis"}
     assert names == {name for group, _ in plan.STOP_ORDER for name in group}
     assert all(by < 10 for _, by in plan.STOP_ORDER)

@@ -75,12 +75,16 @@ def migration(shared: Mapping[str, str]) -> Spec:
     return Spec("migrate", _module("dreamforge_api.migrate"), shared, once=True)
 
 
-def services(shared: Mapping[str, str], folder: DataFolder, address: Address, slots: int) -> list[Spec]:
-    """API, worker and runners, in the order they start."""
+def worker(shared: Mapping[str, str]) -> Spec:
+    """Ingest and control: of no use before the schema is there."""
+    return Spec("worker", _module("dreamforge_api.worker"), shared)
+
+
+def early(shared: Mapping[str, str], folder: DataFolder, address: Address, slots: int) -> list[Spec]:
+    """API and runners. They take longest to import and bear a schema that is still to come."""
     at = {"DF_API_HOST": address.host, "DF_API_PORT": str(address.port)}
     api = Spec("api", _module("dreamforge_api"), {**shared, **at})
-    worker = Spec("worker", _module("dreamforge_api.worker"), shared)
-    return [api, worker, *(_runner(shared, folder.spool(slot), slot) for slot in range(slots))]
+    return [api, *(_runner(shared, folder.spool(slot), slot) for slot in range(slots))]
 
 
 def _runner(shared: Mapping[str, str], spool: Path, slot: int) -> Spec:
@@ -88,7 +92,7 @@ def _runner(shared: Mapping[str, str], spool: Path, slot: int) -> Spec:
     return Spec(
         f"runner-{slot}",
         _module("dreamforge_runner", "serve"),
-        {**shared, "DF_SPOOL_DIR": str(spool)},
+        {**shared, "DF_SPOOL_DIR": str(spool), "DF_HASH_CACHE_PATH": str(spool.parent.parent / "hashes")},
     )
 
 

@@ -89,12 +89,12 @@ class Stack:
             self._environment(self._settings.database_url or _SOME_POSTGRES, self._settings.redis_url or _SOME_REDIS)
         )
         shared = self._environment(*await self._servers())
-        migration = self._keep(plan.migration(shared))
-        await self._unless_refused(migration[1], [migration[0]])
-        services = [
-            self._keep(spec)[0] for spec in plan.services(shared, self._folder, self._address, self._options.slots)
-        ]
-        await self._unless_refused(asyncio.create_task(self._until_ready()), services)
+        migration, migrated = self._keep(plan.migration(shared))
+        early = plan.early(shared, self._folder, self._address, self._options.slots)
+        children = [migration, *(self._keep(spec)[0] for spec in early)]
+        await self._unless_refused(migrated, children)
+        children.append(self._keep(plan.worker(shared))[0])
+        await self._unless_refused(asyncio.create_task(self._until_ready()), children)
         print(f"dreamforge ready: {self._address.url}", flush=True)  # noqa: T201 - the promised line
 
     def _environment(self, database_url: str, redis_url: str) -> dict[str, str]:
