@@ -4,13 +4,14 @@
 """
 
 import argparse
+import os
 import sys
 
 from dreamforge import settings, telemetry
 from dreamforge.crashpoints import CrashSettings, arm_from
 from dreamforge.errors import ConfigurationError
 from dreamforge.storage.settings import StorageSettings
-from dreamforge_api import wiring
+from dreamforge_api import metrics, wiring
 from dreamforge_api.server import Server
 from dreamforge_api.settings import ApiSettings
 
@@ -31,6 +32,7 @@ def main() -> int:
     telemetry.configure("api", own.log_level)
     server = Server(services, host=own.api_host, port=own.api_port)
     server.run()
+    metrics.forget_process(own.prometheus_multiproc_dir, os.getpid())
     return 0 if server.started else 3
 
 
