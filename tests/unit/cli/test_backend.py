@@ -39,7 +39,7 @@ def test_auto_without_a_checkpoint_draws_and_says_how_to_get_sdxl(tmp_path):
 
 def test_auto_without_libraries_draws_and_names_them(checkpoint):
     choice = choose(BackendMode.AUTO, checkpoint, missing=torch_missing)
-    assert (choice.mode, choice.checkpoint) == (BackendMode.SKETCH, None)
+    assert (choice.mode, choice.checkpoint) == (BackendMode.AUTO, None)
     assert "torch" in choice.said
 
 

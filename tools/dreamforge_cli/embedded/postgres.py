@@ -21,6 +21,9 @@ _SETTINGS = {
     "shared_buffers": "64MB",
     "password_encryption": "scram-sha-256",
     "log_min_messages": "warning",
+    # A statement or row in an error's DETAIL may hold a prompt, and prompts are never logged.
+    "log_error_verbosity": "terse",
+    "log_min_error_statement": "panic",
     "timezone": "UTC",
     "log_timezone": "UTC",
 }

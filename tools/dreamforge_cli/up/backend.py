@@ -51,7 +51,7 @@ def choose(
         return Choice(BackendMode.SDXL, path, f"backend: sdxl with {path}")
     why = f"not installed: {', '.join(absent)}" if absent else f"no checkpoint at {path}"
     return Choice(
-        BackendMode.SKETCH if absent else BackendMode.AUTO,
+        BackendMode.AUTO,
         None,
         f"backend: sketch, a drawing and not a diffusion model ({why}); {HOW_TO_GET_SDXL}",
     )
