@@ -20,6 +20,7 @@ def by_id(model_id: str) -> Select[tuple[object, ...]]:
 
 
 #: Insert a model, or bring its row up to date; ``updated_at`` moves only when something changed.
+#: Whether it is enabled is a person's decision and stays.
 UPSERT: TextClause = text("""
 INSERT INTO models AS m (id, name, kind, version, checkpoint_hash, source_uri, local_path, size_bytes, installed,
                          enabled, parameters_schema, capabilities)
@@ -28,12 +29,12 @@ VALUES (:id, :name, :kind, :version, :checkpoint_hash, :source_uri, :local_path,
 ON CONFLICT (id) DO UPDATE SET name = excluded.name, kind = excluded.kind, version = excluded.version,
   checkpoint_hash = COALESCE(excluded.checkpoint_hash, m.checkpoint_hash), source_uri = excluded.source_uri,
   local_path = excluded.local_path, size_bytes = excluded.size_bytes, installed = excluded.installed,
-  enabled = excluded.enabled, parameters_schema = excluded.parameters_schema,
+  parameters_schema = excluded.parameters_schema,
   capabilities = excluded.capabilities, updated_at = now()
-WHERE (m.name, m.kind, m.version, m.source_uri, m.local_path, m.size_bytes, m.installed, m.enabled,
+WHERE (m.name, m.kind, m.version, m.source_uri, m.local_path, m.size_bytes, m.installed,
        m.parameters_schema, m.capabilities)
   IS DISTINCT FROM (excluded.name, excluded.kind, excluded.version, excluded.source_uri, excluded.local_path,
-       excluded.size_bytes, excluded.installed, excluded.enabled, excluded.parameters_schema, excluded.capabilities)
+       excluded.size_bytes, excluded.installed, excluded.parameters_schema, excluded.capabilities)
 """)
 
 
