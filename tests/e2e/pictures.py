@@ -39,7 +39,8 @@ def read(data: bytes) -> Picture:
             return Picture("PNG", image.size, pixels, json.loads(described), text["parameters"], source)
         assert image.format == "JPEG"
         packet = _xmp(image.info["xmp"].decode())
-        comment = _user_comment(image.getexif().get_ifd(_EXIF_IFD)[_USER_COMMENT])
+        order = {b"MM": "utf-16-be", b"II": "utf-16-le"}[image.info["exif"][6:8]]
+        comment = _user_comment(image.getexif().get_ifd(_EXIF_IFD)[_USER_COMMENT], order)
         return Picture("JPEG", image.size, pixels, json.loads(packet[_METADATA]), comment, packet[_SOURCE_TYPE])
 
 
@@ -49,6 +50,6 @@ def _xmp(packet: str) -> dict[str, str]:
     return {child.tag: child.text or "" for child in description}
 
 
-def _user_comment(raw: bytes) -> str:
+def _user_comment(raw: bytes, order: str) -> str:
     assert raw.startswith(b"UNICODE\0"), raw[:8]
-    return raw[8:].decode("utf-16-be" if raw[8:9] == b"\0" else "utf-16-le")
+    return raw[8:].decode(order)

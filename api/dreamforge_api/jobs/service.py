@@ -11,6 +11,7 @@ from sqlalchemy import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 from uuid_utils.compat import uuid7
 
+from dreamforge import telemetry
 from dreamforge.crashpoints import CrashPoint, reach
 from dreamforge.db import jobs
 from dreamforge.errors import ErrorCode
@@ -26,6 +27,7 @@ from dreamforge_api.models.catalog import Catalog
 from dreamforge_api.problem import Problem, busy, not_found
 
 OWNER = "default"
+_log = telemetry.logger(__name__)
 STEP = StepName.GENERATE.value
 
 
@@ -97,6 +99,7 @@ class JobService:
         reach(CrashPoint.API_JOB_COMMITTED)
         if not created.replayed:
             self._bus.wake()
+            _log.info("job accepted", job_id=str(created.job_id), step=STEP)
         return created
 
     async def _create_once(
@@ -193,6 +196,7 @@ class JobService:
         if asked is None:
             return await self.get(job_id), False
         reach(CrashPoint.API_CANCEL_COMMITTED)
+        _log.info("cancel requested", job_id=str(job_id), step=STEP)
         if asked["status"] == JobState.QUEUED:
             await self._finish_queued(job_id)
         self._bus.wake()
