@@ -1,0 +1,155 @@
+"""Clients that behave as the guide tells them to: a key with every POST, the same key again when no answer came.
+
+Each client makes small bursts of mixed jobs, cancels some, follows some live over as many connections as it takes,
+and waits for the end of all. What it was promised is kept for the oracle.
+"""
+
+import random
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from tests.e2e.client import TERMINAL, Client, Frame, Interrupted
+
+#: How long a client waits for one job to end before it calls the job stuck.
+STUCK_SECONDS = 120.0
+_PAUSE = 0.1
+
+
+@dataclass
+class Promised:
+    """One job that was answered 202, and what the client then did and saw."""
+
+    id: str
+    key: str
+    count: int
+    canceled: bool = False
+    live: list[Frame] = field(default_factory=list)
+
+
+@dataclass
+class Account:
+    """What all clients know together."""
+
+    jobs: list[Promised] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    retries: int = 0
+    slowest: float = 0.0
+
+
+class Load:
+    """``clients`` threads from :meth:`start` until :meth:`finish`; every choice follows from ``seed``."""
+
+    def __init__(self, url: str, seed: int, clients: int = 3, size: int = 384) -> None:
+        self._url = url
+        self._size = size
+        self._seed = seed
+        self._leaving = threading.Event()
+        self._lock = threading.Lock()
+        self.account = Account()
+        self._threads = [threading.Thread(target=self._client, args=(n,), daemon=True) for n in range(clients)]
+
+    def start(self) -> "Load":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def finish(self, seconds: float = STUCK_SECONDS + 30) -> Account:
+        """No new bursts; wait for the ends of those under way."""
+        self._leaving.set()
+        deadline = time.monotonic() + seconds
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+            assert not thread.is_alive(), "a client hangs"
+        return self.account
+
+    def _client(self, number: int) -> None:
+        chance = random.Random(f"{self._seed}-{number}")
+        with Client(self._url) as client:
+            while not self._leaving.is_set():
+                try:
+                    self._burst(client, chance)
+                except Exception as error:  # noqa: BLE001 - the edge of this thread; the oracle reports it
+                    with self._lock:
+                        self.account.errors.append(f"{type(error).__name__}: {error}")
+                    return
+
+    def _burst(self, client: Client, chance: random.Random) -> None:
+        made = [self._create(client, chance) for _ in range(chance.randint(1, 3))]
+        for job in made:
+            if chance.random() < 0.3:
+                job.canceled = True
+                self._ask(client, "POST", f"/v1/jobs/{job.id}/cancel")
+        if chance.random() < 0.5:
+            _follow(client, chance.choice(made))
+        for job in made:
+            self._wait(client, job)
+
+    def _create(self, client: Client, chance: random.Random) -> Promised:
+        count = chance.randint(1, 5)
+        body = {
+            "type": "generate",
+            "prompt": "a lighthouse",
+            "width": self._size,
+            "height": 256,
+            "steps": chance.randint(2, 8),
+            "count": count,
+            "format": chance.choice(["png", "jpg"]),
+        }
+        key = f"{chance.getrandbits(128):032x}"
+        answers = [self._ask(client, "POST", "/v1/jobs", json=body, headers={"Idempotency-Key": key})]
+        if chance.random() < 0.3:
+            answers.append(self._ask(client, "POST", "/v1/jobs", json=body, headers={"Idempotency-Key": key}))
+        ids = {answer["id"] for answer in answers}
+        assert len(ids) == 1, f"one key, several jobs: {ids}"
+        job = Promised(ids.pop(), key, count)
+        with self._lock:
+            self.account.jobs.append(job)
+        return job
+
+    def _ask(self, client: Client, method: str, path: str, **more: Any) -> dict[str, Any]:
+        """Ask until there is an answer: nobody at home, 429, 503 and a key in use mean again."""
+        deadline = time.monotonic() + STUCK_SECONDS
+        while time.monotonic() < deadline:
+            begun = time.monotonic()
+            try:
+                answer = client.http.request(method, path, **more)
+            except httpx.TransportError:
+                answer = None
+            with self._lock:
+                self.account.slowest = max(self.account.slowest, time.monotonic() - begun)
+            if answer is not None and answer.status_code not in (409, 429, 503):
+                assert answer.status_code in (200, 202), f"{method} {path}: {answer.status_code} {answer.text}"
+                found: dict[str, Any] = answer.json()
+                return found
+            with self._lock:
+                self.account.retries += 1
+            time.sleep(_PAUSE)
+        raise AssertionError(f"{method} {path}: no answer in {STUCK_SECONDS} s")
+
+    def _wait(self, client: Client, job: Promised) -> None:
+        deadline = time.monotonic() + STUCK_SECONDS
+        while self._ask(client, "GET", f"/v1/jobs/{job.id}")["status"] not in TERMINAL:
+            if time.monotonic() > deadline:
+                raise AssertionError(f"job {job.id} is stuck")
+            time.sleep(_PAUSE)
+
+
+def _follow(client: Client, job: Promised) -> None:
+    """Every event as a patient client sees it, resuming after the last one whatever breaks."""
+    deadline = time.monotonic() + STUCK_SECONDS
+    while not job.live or job.live[-1].event != "end":
+        if time.monotonic() > deadline:
+            raise AssertionError(f"the stream of job {job.id} has no end")
+        after = job.live[-1].id if job.live else None
+        try:
+            for frame in client.stream(job.id, after):
+                job.live.append(frame)
+        except (httpx.TransportError, Interrupted):
+            time.sleep(_PAUSE)
+        else:
+            if job.live and job.live[-1].event != "end" and after == job.live[-1].id:
+                return  # 204: nothing follows what was seen already

@@ -1,0 +1,114 @@
+"""The system under attack: `dreamforge up` with two runners, short patience and every crash point within reach."""
+
+import random
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+import redis
+
+from dreamforge.crashpoints import CrashPoint
+from tests.e2e.system import System
+from tests.faults.marks import Marks
+from tests.servers.stack import until
+
+#: Parts that `up` restarts, and the words of their command lines.
+PARTS = {
+    "api": ("dreamforge_api",),
+    "worker": ("dreamforge_api.worker",),
+    "runner": ("dreamforge_runner", "serve"),
+    "child": ("dreamforge_runner.child",),
+    "postgres": ("postgres", "-D"),
+    "redis": ("redis",),
+}
+#: Recovery is ours to set; a person's patience is longer than a test's. Ten attempts: chance may hit one job thrice.
+PATIENCE = {"DF_SILENCE_SECONDS": "2", "DF_RESTART_LONGEST_SECONDS": "1", "DF_MAX_ATTEMPTS": "10"}
+
+
+class Stack(System):
+    """A system and the means to hurt it."""
+
+    def __init__(self, data: Path) -> None:
+        data.parent.mkdir(parents=True, exist_ok=True)
+        self.marks = Marks(data.with_name("marks"))
+        environment = {**PATIENCE, **self.marks.environment}
+        super().__init__(data, "--backend", "sketch", "--slots", "2", environment=environment)
+
+    def processes(self, part: str) -> list[psutil.Process]:
+        """The live processes that play this part; servers without the helpers they forked."""
+        assert self.up.process
+        found = []
+        for process in self.up.children():
+            try:
+                line, parent = process.cmdline(), process.ppid()
+            except psutil.NoSuchProcess:
+                continue
+            if part != "child" and parent != self.up.process.pid:
+                continue
+            names = [word.rpartition("/")[2] for word in line]
+            if all(any(name == word or (word == "redis" and word in name) for name in names) for word in PARTS[part]):
+                found.append(process)
+        return found
+
+    def one(self, part: str, chance: random.Random) -> psutil.Process:
+        """One process of this part; the deadline covers one that is being started again."""
+        found: list[psutil.Process] = until(lambda: self.processes(part), 60, f"a process {part}")
+        return chance.choice(found)
+
+    def kill(self, part: str, chance: random.Random) -> None:
+        """SIGKILL to one process of this part."""
+        victim = self.one(part, chance)
+        with suppress(psutil.NoSuchProcess):  # it died by itself in this very moment
+            victim.kill()
+
+    def killed_at(self, point: CrashPoint, seconds: float = 60) -> int:
+        """Wait until a process died at the armed ``point``; its pid."""
+        pid: int = until(lambda: self.marks.victim(point), seconds, f"a crash at {point}")
+        until(lambda: not _alive(pid), 10, f"the death of {pid}")
+        return pid
+
+    def wipe_redis(self) -> None:
+        """Redis forgets everything, and dies."""
+        with redis.Redis.from_url(self.redis_url) as wiped:
+            wiped.flushall()
+        self.kill("redis", random.Random())
+
+    def runner_of(self, job_id: str) -> psutil.Process | None:
+        """The runner that has this job in hand: its spool says so."""
+        spools = {path.parent.parent for path in (self.data / "spool").glob("*/runner-*/*.ndjson")}
+        del spools
+        return None
+
+    @contextmanager
+    def frozen(self, part: str) -> Iterator[None]:
+        """All processes of this part, and what they forked, stand still: connections hang instead of breaking."""
+        with self.still(self.processes(part)):
+            yield
+
+    @contextmanager
+    def still(self, mains: list[psutil.Process]) -> Iterator[None]:
+        """These processes and all below them stand still."""
+        still = [process for main in mains for process in (main, *main.children(recursive=True))]
+        assert still
+        _send(still, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            _send(still, signal.SIGCONT)
+
+
+def _send(processes: list[psutil.Process], sign: signal.Signals) -> None:
+    for process in processes:
+        try:
+            process.send_signal(sign)
+        except psutil.NoSuchProcess:
+            continue
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

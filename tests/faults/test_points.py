@@ -1,0 +1,21 @@
+"""Every named crash point kills once under load, and nothing is lost."""
+
+import pytest
+
+from dreamforge.crashpoints import CrashPoint
+
+
+@pytest.mark.parametrize("point", CrashPoint)
+def test_a_crash_at(stack, attack, point):
+    def crash(_):
+        stack.marks.arm(point)
+        try:
+            stack.killed_at(point)
+        finally:
+            stack.marks.disarm(point)
+
+    attack(crash)
+
+
+def test_every_point_has_killed(stack):
+    assert stack.marks.never_killed() == set()
