@@ -57,6 +57,29 @@ GPU_VERDICTS = Counter(
     "Attempts by whether GPU memory came back: true, false, unknown.",
     ["clean"],
 )
+RUNNERS_LOST = Counter("dreamforge_runner_lost_total", "Runners that vanished while they had a job.")
+REDISPATCHES = Counter(
+    "dreamforge_redispatches_total",
+    "Jobs that were handed out again, by why: failure, stop, lost_runner, lost_message.",
+    ["reason"],
+)
+CANCELS = Counter(
+    "dreamforge_cancels_total",
+    "Canceled jobs by who ended them: runner (in time), control (none was on it, or it did not obey).",
+    ["by"],
+)
+DEADLINES = Counter("dreamforge_deadlines_missed_total", "Jobs ended by a deadline: job, queue.", ["deadline"])
+DEAD_JOBS = Counter("dreamforge_dead_jobs_total", "Jobs that became dead letters, by error class.", ["code"])
+RETENTION_REMOVED = Counter(
+    "dreamforge_retention_removed_total",
+    "What retention removed: artifact, object, orphan, event, idempotency_key, job.",
+    ["kind"],
+)
+RETENTION_DONE = Gauge(
+    "dreamforge_retention_last_pass_timestamp_seconds",
+    "When retention last got through everything.",
+    multiprocess_mode="mostrecent",
+)
 INGEST_BATCHES = Counter("dreamforge_ingest_batches_total", "Event batches by ingest's verdict.", ["verdict"])
 INGEST_EVENTS = Counter("dreamforge_ingest_events_total", "Runner events committed.")
 

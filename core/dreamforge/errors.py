@@ -92,6 +92,9 @@ FACTS: dict[ErrorCode, Facts] = {
     ErrorCode.UNAVAILABLE: Facts("A dependency is not reachable", True, None, 503),
 }
 
+#: What a job can do to its runner: after a second time it is a dead letter, not work.
+POISONOUS = frozenset({ErrorCode.RUNNER_LOST, ErrorCode.HOST_OOM})
+
 _BY_EXIT_CODE = {facts.exit_code: code for code, facts in FACTS.items() if facts.exit_code is not None}
 
 

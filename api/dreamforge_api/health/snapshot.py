@@ -14,7 +14,7 @@ from prometheus_client.registry import Collector
 from redis.exceptions import RedisError
 from rq.registry import FailedJobRegistry
 
-from dreamforge.db import jobs
+from dreamforge.db import deadletters, jobs
 from dreamforge.errors import DreamForgeError
 from dreamforge.jobs import JobState
 from dreamforge.transport import names
@@ -62,13 +62,12 @@ class Snapshot(Collector):
         yield up
         if seen.up.get("database"):
             yield from self._of_database(seen)
-        if seen.up.get("redis"):
-            dead = GaugeMetricFamily(
-                "dreamforge_dlq_size", "Messages that failed for good, by queue.", labels=["queue"]
-            )
-            for queue, size in seen.dead.items():
-                dead.add_metric([queue], size)
-            yield dead
+        dead = GaugeMetricFamily(
+            "dreamforge_dlq_size", "What failed for good and waits for a person, by queue.", labels=["queue"]
+        )
+        for queue, size in sorted(seen.dead.items()):
+            dead.add_metric([queue], size)
+        yield dead
 
     def _of_database(self, seen: _Seen) -> Iterator[Metric]:
         by_status = GaugeMetricFamily("dreamforge_jobs", "Jobs by status.", labels=["status"])
@@ -87,6 +86,7 @@ class Snapshot(Collector):
             async with asyncio.timeout(_WITHIN_SECONDS):
                 rows = await self._database.rows(jobs.COUNT_BY_STATUS)
                 seen.queue_delay = float(await self._database.scalar(jobs.QUEUE_DELAY))
+                seen.dead["jobs"] = int(await self._database.scalar(deadletters.COUNT))
         except (DreamForgeError, TimeoutError):
             return
         seen.jobs = {row["status"]: row["jobs"] for row in rows}

@@ -12,7 +12,7 @@ import threading
 from dreamforge import settings, telemetry
 from dreamforge.crashpoints import CrashSettings, arm_from
 from dreamforge.errors import ConfigurationError
-from dreamforge_api.worker import health, tasks, wiring
+from dreamforge_api.worker import health, retention, tasks, wiring
 from dreamforge_api.worker.settings import WorkerSettings
 
 log = telemetry.logger("worker")
@@ -25,6 +25,13 @@ def _control(worker: wiring.Worker) -> None:
     except Exception:  # the edge of this thread: half a worker must not look alive
         log.exception("the control loop died")
         os._exit(1)
+
+
+def _retention(worker: wiring.Worker, interval_seconds: float) -> None:
+    try:
+        retention.run(worker.retention, interval_seconds, worker.stop)
+    except Exception:  # the edge of this thread: jobs go on without it, and an alert tells that it stands still
+        log.exception("retention died")
 
 
 def main() -> int:
@@ -46,6 +53,9 @@ def main() -> int:
     signal.signal(signal.SIGINT, worker.queue.on_signal)
     control = threading.Thread(target=_control, args=(worker,), name="control", daemon=True)
     control.start()
+    if given.retention_interval_seconds:
+        keeper = (worker, given.retention_interval_seconds)
+        threading.Thread(target=_retention, args=keeper, name="retention", daemon=True).start()
     log.info("worker started", executor=given.executor)
     worker.queue.run()
     control.join(_CONTROL_ENDS_WITHIN)

@@ -22,6 +22,7 @@ from dreamforge.jobs import JobState, StepName
 from dreamforge.spec import Limits
 from dreamforge_api import metrics
 from dreamforge_api.execution.base import Executor, Liveness, Refused
+from dreamforge_api.worker import outcomes
 from dreamforge_api.worker.ingest import finish
 from dreamforge_api.worker.models import render_spec
 from dreamforge_api.worker.retry import Decision, RetryPolicy, Standing, Then, after_failure
@@ -39,6 +40,8 @@ class ControlPolicy:
     silence_seconds: float = 15.0
     #: A canceled job that is still running after this long is ended whatever its runner says.
     cancel_seconds: float = 10.0
+    #: A job that no runner took for this long fails; 0: it may wait until its deadline.
+    queue_seconds: float = 0.0
     batch: int = 50
     #: Jobs handed to the executor ahead of a runner; the rest wait in Postgres.
     window: int = 64
@@ -73,7 +76,7 @@ class ControlLoop:
 
     def run(self, wait: Callable[[float], None], stopping: Callable[[], bool]) -> None:
         """Sweep until ``stopping``; ``wait(seconds)`` returns early when there is news."""
-        duties = (self.cancel, self.dispatch, self.expire, self.find_lost)
+        duties = (self.cancel, self.dispatch, self.expire, self.expire_queued, self.find_lost)
         while not stopping():
             for duty in duties:
                 try:
@@ -128,8 +131,8 @@ class ControlLoop:
         for row in asked:
             if row.dispatched:
                 self._executor.cancel(row.id)
-            if not self._stops_by_itself(row):
-                self._end(row.id, JobState.CANCELED)
+            if not self._stops_by_itself(row) and self._end(row.id, JobState.CANCELED):
+                metrics.CANCELS.labels("control").inc()
         return len(asked) + len(untold)
 
     def _stops_by_itself(self, row: Row[Any]) -> bool:
@@ -149,8 +152,26 @@ class ControlLoop:
         for job_id in overdue:
             self._executor.cancel(job_id)
             failure = Failure(code=ErrorCode.JOB_TIMEOUT, message="the job's deadline passed before it was done")
-            self._end(job_id, JobState.FAILED, failure)
+            if self._end(job_id, JobState.FAILED, failure):
+                metrics.DEADLINES.labels("job").inc()
         return len(overdue)
+
+    def expire_queued(self) -> int:
+        """End jobs that no runner took in time; how many were looked at."""
+        seconds = self._policy.queue_seconds
+        if not seconds:
+            return 0
+        bounds = {"seconds": seconds, "limit": self._policy.batch}
+        with self._engine.connect() as connection:
+            stale = connection.execute(dispatch.QUEUED_TOO_LONG, bounds).scalars().all()
+        message = f"the job waited longer than {seconds:g} s for a runner (DF_QUEUE_TIMEOUT_SECONDS)"
+        failure = Failure(code=ErrorCode.JOB_TIMEOUT, message=message)
+        for job_id in stale:
+            # Ended first: a job that has just started must not meet a cancel nobody asked for.
+            if self._end(job_id, JobState.FAILED, failure, sources=frozenset({JobState.QUEUED})):
+                metrics.DEADLINES.labels("queue").inc()
+                self._executor.cancel(job_id)
+        return len(stale)
 
     def find_lost(self) -> int:
         """Look into dispatched jobs that fell silent; how many were lost."""
@@ -184,6 +205,10 @@ class ControlLoop:
                 connection.execute(dispatch.LOSE_ATTEMPTS, {"job_id": job_id})
             seq = self._follow(connection, job_id, decision)
         log.warning("lost a job's runner", job_id=str(job_id), then=decision.then)
+        if row.status != JobState.QUEUED:
+            metrics.RUNNERS_LOST.inc()
+        again = "lost_message" if row.status == JobState.QUEUED else "lost_runner"
+        outcomes.note(job_id, decision, again=again, by="control")
         self._tell(job_id, seq)
         return True
 
@@ -205,13 +230,22 @@ class ControlLoop:
         seq = finish(connection, job_id, JobState.FAILED, STEP, Decision(Then.FAIL, failure))
         self._tell(job_id, seq)
 
-    def _end(self, job_id: UUID, target: JobState, failure: Failure | None = None) -> None:
+    def _end(
+        self,
+        job_id: UUID,
+        target: JobState,
+        failure: Failure | None = None,
+        *,
+        sources: frozenset[JobState] | None = None,
+    ) -> bool:
+        """End the job, if it is still live (or in ``sources``); whether this call did."""
         with self._engine.begin() as connection:
             decision = None if failure is None else Decision(Then.FAIL, failure)
-            seq = finish(connection, job_id, target, STEP, decision)
+            seq = finish(connection, job_id, target, STEP, decision, sources=sources)
         if failure is not None and seq is not None:
             metrics.ERRORS.labels(failure.code).inc()
         self._tell(job_id, seq)
+        return seq is not None
 
     def _tell(self, job_id: UUID, seq: int | None) -> None:
         if seq is not None:

@@ -225,9 +225,15 @@ def _follow(connection: Connection, batch: EventBatch, decision: Decision) -> No
 
 
 def finish(
-    connection: Connection, job_id: UUID, target: JobState, step: str, decision: Decision | None = None
+    connection: Connection,
+    job_id: UUID,
+    target: JobState,
+    step: str,
+    decision: Decision | None = None,
+    *,
+    sources: frozenset[JobState] | None = None,
 ) -> int | None:
-    """End the job; the ``seq`` of its terminal event, or None when it was over already."""
+    """End the job; the ``seq`` of its terminal event, or None when it was over (or not in ``sources``) already."""
     error = None
     if target is JobState.FAILED:
         if decision is None or decision.failure is None:
@@ -240,7 +246,7 @@ def finish(
             "item_index": failure.item_index,
         }
     connection.execute(jobs.LOCK, {"job_id": job_id})
-    parameters = jobs.finish_parameters(job_id, target, step, error=error)
+    parameters = jobs.finish_parameters(job_id, target, step, sources=sources, error=error)
     return connection.execute(jobs.FINISH, parameters).scalar_one_or_none()
 
 

@@ -4,7 +4,7 @@ import random
 from dataclasses import dataclass
 from enum import StrEnum
 
-from dreamforge.errors import FACTS, ErrorCode
+from dreamforge.errors import FACTS, POISONOUS, ErrorCode
 from dreamforge.events import Failure, Outcome
 
 
@@ -13,9 +13,17 @@ class RetryPolicy:
     """How often a job is tried, and how long to wait before attempt n + 1 (seconds, doubling, with jitter)."""
 
     max_attempts: int = 3
+    #: The bound for classes that kill the runner: more tries would only kill more runners.
+    max_poisonous: int = 2
     first_delay: float = 2.0
     longest_delay: float = 60.0
     jitter: float = 0.2
+
+    def tries(self, code: ErrorCode) -> int:
+        """How many attempts a job gets when the latest ended with ``code``."""
+        if not FACTS[code].retryable:
+            return 1
+        return min(self.max_attempts, self.max_poisonous) if code in POISONOUS else self.max_attempts
 
     def delay(self, failures: int) -> float:
         """Seconds to wait after the ``failures``-th attempt that counts (1 and up)."""
@@ -79,6 +87,6 @@ def after_failure(failure: Failure, job: Standing, policy: RetryPolicy) -> Decis
     if job.cancel_requested:
         return Decision(Then.CANCEL)
     failures = job.failures + 1
-    if FACTS[failure.code].retryable and failures < policy.max_attempts:
+    if failures < policy.tries(failure.code):
         return Decision(Then.AGAIN, failure, policy.delay(failures), counted=True)
     return Decision(Then.FAIL, failure)

@@ -1,19 +1,44 @@
-"""Settings of the worker process."""
+"""Settings of the worker process, and of retention where it runs by itself."""
 
 from typing import Literal
 
 from pydantic import Field
 
-from dreamforge.settings import DfSettings
+from dreamforge.storage.settings import StorageSettings
 
 
-class WorkerSettings(DfSettings):
-    """What ``python -m dreamforge_api.worker`` reads."""
+class RetentionSettings(StorageSettings):
+    """What ``python -m dreamforge_api.worker.retention`` reads."""
 
     database_url: str = Field(description="PostgreSQL, as postgresql://user:password@host:port/name.")
+    log_level: str = Field("INFO", description="Least severe level that is logged.")
+    retention_objects_hours: float = Field(
+        24, ge=0, description="Images of a job go this long after its end; 0 keeps them for ever."
+    )
+    retention_events_hours: float = Field(
+        168,
+        ge=0,
+        description="Progress, log lines and artifact events of a job go this long after its end; states and errors "
+        "stay with the job. 0 keeps them for ever.",
+    )
+    retention_jobs_hours: float = Field(
+        720, ge=0, description="A job goes with all that is left of it this long after its end; 0 keeps it for ever."
+    )
+    retention_orphan_grace_hours: float = Field(
+        24,
+        ge=0,
+        description="Objects below a job's prefix that no row names are removed at this age; 0 keeps them for ever.",
+    )
+    retention_interval_seconds: float = Field(
+        300, ge=0, description="Between two passes of retention in the worker; 0 switches them off."
+    )
+
+
+class WorkerSettings(RetentionSettings):
+    """What ``python -m dreamforge_api.worker`` reads."""
+
     redis_url: str = Field(description="Redis, as redis://:password@host:port/0.")
     executor: Literal["local"] = Field("local", description="Where jobs run.")
-    log_level: str = Field("INFO", description="Least severe level that is logged.")
     worker_port: int = Field(
         0, ge=0, le=65535, description="Loopback port for the worker's /healthz and /metrics; 0 switches it off."
     )
@@ -23,5 +48,8 @@ class WorkerSettings(DfSettings):
     max_attempts: int = Field(3, ge=1, le=10, description="Attempts that count before a job fails for good.")
     silence_seconds: float = Field(
         15, ge=1, description="A dispatched job nobody heard of for this long is looked into."
+    )
+    queue_timeout_seconds: float = Field(
+        0, ge=0, description="A job that no runner took for this long fails with job_timeout; 0: until its deadline."
     )
     dispatch_window: int = Field(64, ge=1, description="Jobs handed to the executor ahead of a runner.")

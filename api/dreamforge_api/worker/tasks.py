@@ -16,7 +16,7 @@ from dreamforge import telemetry
 from dreamforge.crashpoints import CrashPoint, reach
 from dreamforge.events import BATCH, Ack, EventBatch, Verdict
 from dreamforge_api import metrics
-from dreamforge_api.worker import ingest
+from dreamforge_api.worker import ingest, outcomes
 from dreamforge_api.worker.retry import RetryPolicy, Then
 from dreamforge_api.worker.signals import Signals
 
@@ -61,7 +61,9 @@ class Ingestor:
             try:
                 return ingest.ingest_batch(self._engine, batch, self._policy)
             except (DataError, IntegrityError) as error:
-                raise ingest.BadBatch(f"the database refuses the batch: {error.orig}") from None
+                # The first line only: the detail after it may quote the row, and a prompt with it.
+                reason = str(error.orig).partition("\n")[0]
+                raise ingest.BadBatch(f"the database refuses the batch: {reason}") from None
             except (DBAPIError, PoolTimeout) as error:
                 log.warning("the database is away; the batch waits", error=str(error.args[0] if error.args else ""))
                 if self._stop.wait(_BACKOFF_SECONDS):
@@ -81,7 +83,9 @@ class Ingestor:
             metrics.JOB_QUEUE_DELAY.observe(max((done.started - done.created).total_seconds(), 0.0))
         if done.changes.gpu is not None:
             _count_gpu(done)
-        if done.changes.finished is not None:
+        if done.changes.finished is not None and done.decision is not None:
+            again = "failure" if done.decision.counted else "stop"
+            outcomes.note(batch.job_id, done.decision, again=again, by="runner")
             _count_finish(done)
 
 

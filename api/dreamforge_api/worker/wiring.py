@@ -8,11 +8,13 @@ from sqlalchemy import Engine
 
 from dreamforge.db.engine import open_engine
 from dreamforge.spec import Limits
+from dreamforge.storage.factory import open_storage
 from dreamforge.transport.redis import connect
 from dreamforge_api.execution.base import Executor
 from dreamforge_api.execution.local import LocalExecutor
 from dreamforge_api.worker.control import ControlLoop, ControlPolicy
 from dreamforge_api.worker.queue import IngestQueue
+from dreamforge_api.worker.retention import Policy, Retention
 from dreamforge_api.worker.retry import RetryPolicy
 from dreamforge_api.worker.settings import WorkerSettings
 from dreamforge_api.worker.signals import Signals, Waker
@@ -30,6 +32,7 @@ class Worker:
     waker: Waker
     ingestor: Ingestor
     queue: IngestQueue
+    retention: Retention
 
 
 def executor_for(settings: WorkerSettings, redis: Redis) -> Executor:
@@ -50,9 +53,18 @@ def build(settings: WorkerSettings) -> Worker:
         engine,
         executor_for(settings, redis),
         signals.announce,
-        policy=ControlPolicy(silence_seconds=settings.silence_seconds, window=settings.dispatch_window),
+        policy=ControlPolicy(
+            silence_seconds=settings.silence_seconds,
+            queue_seconds=settings.queue_timeout_seconds,
+            window=settings.dispatch_window,
+        ),
         retry=retry,
         limits=Limits(item_timeout_seconds=settings.item_timeout_seconds, grace_seconds=settings.grace_seconds),
     )
     ingestor = Ingestor(engine, signals, retry, stop)
-    return Worker(engine, redis, stop, control, Waker(redis), ingestor, IngestQueue(redis, stop))
+    # Connections of its own: a slow store must not hold those that ingest needs.
+    retention = Retention(
+        open_engine(settings.database_url, pool_size=2), open_storage(settings), Policy.of(settings)
+    )
+    queue = IngestQueue(redis, stop)
+    return Worker(engine, redis, stop, control, Waker(redis), ingestor, queue, retention)

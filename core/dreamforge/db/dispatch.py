@@ -69,3 +69,9 @@ FROM job RETURNING seq
 OVERDUE: TextClause = text("""
 SELECT id FROM jobs WHERE status IN ('queued', 'running') AND deadline_at < now() ORDER BY id LIMIT :limit
 """)
+
+#: Jobs that nobody took within ``seconds``.
+QUEUED_TOO_LONG: TextClause = text("""
+SELECT id FROM jobs WHERE status = 'queued' AND created_at < now() - make_interval(secs => :seconds)
+ORDER BY id LIMIT :limit
+""")

@@ -30,6 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
+from dreamforge.errors import POISONOUS
 from dreamforge.events import EventType, Level
 from dreamforge.jobs import TERMINAL_STATES, AttemptState, ItemState, JobState
 
@@ -59,6 +60,8 @@ def _time(name: str, *, now: bool = False, nullable: bool = True) -> Column[date
 
 
 _TERMINAL = _one_of("status", TERMINAL_STATES)
+#: Jobs that killed their runner for good and that nobody has dealt with yet. An index is built on these words.
+DEAD_LETTER = f"status = 'failed' AND {_one_of('error_code', POISONOUS)} AND dead_handled_at IS NULL"
 
 jobs = Table(
     "jobs",
@@ -94,6 +97,7 @@ jobs = Table(
     _time("dispatched_at"),
     _time("next_dispatch_at", now=True),
     _time("last_seen_at"),
+    _time("dead_handled_at"),
     CheckConstraint(_one_of("status", JobState), name="status"),
     CheckConstraint(f"({_TERMINAL}) = (finished_at IS NOT NULL)", name="finished"),
     CheckConstraint("status NOT IN ('running', 'succeeded') OR started_at IS NOT NULL", name="started"),
@@ -112,6 +116,8 @@ jobs = Table(
         postgresql_where=text("status = 'canceled' AND dispatched_at IS NOT NULL"),
     ),
     Index("ix_jobs_live", "next_dispatch_at", postgresql_where=text("status IN ('queued', 'running')")),
+    Index("ix_jobs_finished_at_id", "finished_at", "id", postgresql_where=text("finished_at IS NOT NULL")),
+    Index("ix_jobs_dead", "id", postgresql_where=text(DEAD_LETTER)),
 )
 
 steps = Table(
