@@ -71,14 +71,22 @@ class Stack(System):
 
     def wipe_redis(self) -> None:
         """Redis forgets everything, and dies."""
-        with redis.Redis.from_url(self.redis_url) as wiped:
-            wiped.flushall()
+        until(self._flushed, 30, "a Redis to empty")
         self.kill("redis", random.Random())
 
+    def _flushed(self) -> bool:
+        try:
+            with redis.Redis.from_url(self.redis_url) as wiped:
+                return bool(wiped.flushall())
+        except redis.ConnectionError:  # the one killed before is not back yet
+            return False
+
     def runner_of(self, job_id: str) -> psutil.Process | None:
-        """The runner that has this job in hand: its spool says so."""
-        spools = {path.parent.parent for path in (self.data / "spool").glob("*/runner-*/*.ndjson")}
-        del spools
+        """The runner that has this job in hand: the attempt's spool lies in its folder."""
+        for attempt in self.rows("SELECT attempt_id FROM attempts WHERE job_id = %s AND status = 'running'", job_id):
+            for path in (self.data / "spool").glob(f"*/runner-*/{attempt['attempt_id']}.ndjson"):
+                slot = str(path.parent.parent)
+                return next((p for p in self.processes("runner") if p.environ()["DF_SPOOL_DIR"] == slot), None)
         return None
 
     @contextmanager

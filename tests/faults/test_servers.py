@@ -1,0 +1,62 @@
+"""Servers that forget, and processes that stand still: worse than dying, because nobody is told."""
+
+import time
+
+import httpx
+
+from tests.faults.load import Load
+from tests.faults.stack import Stack
+from tests.servers.stack import until
+
+OUTAGE_SECONDS = 20.0
+
+
+def status(stack: Stack, path: str) -> int | None:
+    try:
+        return stack.client.http.get(path).status_code
+    except httpx.TransportError:
+        return None
+
+
+def test_redis_emptied_and_killed_in_the_middle(stack, attack):
+    def faults(load: Load):
+        until(lambda: len(load.account.jobs) >= 3, 60, "jobs under way")
+        stack.wipe_redis()
+        until(lambda: len(load.account.jobs) >= 6, 60, "more jobs under way")
+        stack.wipe_redis()
+
+    attack(faults)
+
+
+def test_postgres_away_for_a_while(stack, attack):
+    """It hangs instead of refusing: no connection breaks, none is answered."""
+
+    def faults(load: Load):
+        until(lambda: len(load.account.jobs) >= 3, 60, "jobs under way")
+        with stack.frozen("postgres"):
+            back = time.monotonic() + OUTAGE_SECONDS
+            until(lambda: status(stack, "/readyz") == 503, 10, "the API knows")
+            while time.monotonic() < back:
+                assert status(stack, "/healthz") == 200, "the API itself is well"
+                assert status(stack, "/v1/jobs") == 503
+                time.sleep(0.2)
+
+    account = attack(faults)
+    print(f"slowest answer {account.slowest:.1f} s")
+
+
+def test_a_runner_that_wakes_up_after_its_job_was_given_away(stack, attack):
+    """The other runner takes the job over; the sleeper's work changes nothing (I6)."""
+
+    def faults(_: Load):
+        job = stack.client.post(count=5, steps=40, width=1024, height=1024, labels={"keyless": "yes"})["id"]
+        sleeper = until(lambda: stack.runner_of(job), 60, "a runner of the job")
+        with stack.still([sleeper]):
+            until(lambda: attempts(stack, job) > 1, 60, "another attempt")
+        stack.client.wait(job)
+
+    attack(faults)
+
+
+def attempts(stack: Stack, job: str) -> int:
+    return len(stack.rows("SELECT 1 AS one FROM attempts WHERE job_id = %s", job))
