@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from dreamforge_cli import console, jobs, model
+from dreamforge_cli import console, dlq, jobs, model
 from dreamforge_cli.demo import demo
 from dreamforge_cli.doctor import doctor
 from dreamforge_cli.up.command import up
@@ -24,6 +24,7 @@ app.command()(up)
 app.command()(demo)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(model.app, name="model")
+app.add_typer(dlq.app, name="dlq")
 app.command()(doctor)
 
 

@@ -20,6 +20,19 @@ class CliSettings(DfSettings):
     )
 
 
+class DlqSettings(DfSettings):
+    """`dlq` looks where the jobs and the messages are, not through the API."""
+
+    database_url: str | None = Field(
+        default=None,
+        pattern=r"^postgres(ql)?(\+psycopg)?://",
+        description="PostgreSQL to use; unset: an embedded one.",
+    )
+    redis_url: str | None = Field(
+        default=None, pattern=r"^rediss?://", description="Redis to use; unset: an embedded one."
+    )
+
+
 class DemoSettings(DfSettings):
     """`demo` starts its own stack unless it is pointed at a server."""
 

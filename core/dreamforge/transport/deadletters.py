@@ -6,6 +6,7 @@ holds may quote a prompt, so it is described here and never shown.
 
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -17,15 +18,14 @@ from rq import Queue
 from rq.exceptions import InvalidJobOperation, NoSuchJobError
 from rq.job import Job
 from rq.registry import FailedJobRegistry
+from rq.results import Result
 from rq.serializers import JSONSerializer
 
-from dreamforge import telemetry
-from dreamforge.events import BATCH, Ack
+from dreamforge.events import BATCH, Ack, Verdict
 from dreamforge.transport import names
 from dreamforge.transport.base import TransportUnavailable
-from dreamforge.transport.redis import connect
+from dreamforge.transport.redis import DEAD_LETTER_SECONDS, connect
 
-log = telemetry.logger("deadletters")
 _LOOK_SECONDS = 0.05
 
 
@@ -95,12 +95,16 @@ class DeadBatches:
         Ingest takes an event once however often it comes, so this never does harm.
         """
         try:
+            kept = self._fetch(batch.id)
             try:
                 self._registry.requeue(batch.id)
             except (NoSuchJobError, InvalidJobOperation):
                 return None
-            log.info("a dead batch was put back", rq_job=batch.id, job_id=batch.job_id)
-            return self._fate(batch, time.monotonic() + wait_seconds)
+            fate = self._fate(batch, time.monotonic() + wait_seconds)
+            if kept is not None and fate == Requeued(Fate.TAKEN, Verdict.GAP.value):
+                self._file_again(kept, reason := "gap: an earlier batch of this attempt is missing")
+                return Requeued(Fate.REFUSED_AGAIN, reason)
+            return fate
         except RedisError as error:
             raise _away(error) from error
 
@@ -113,15 +117,12 @@ class DeadBatches:
             job.delete()
         except RedisError as error:
             raise _away(error) from error
-        log.warning("a dead batch was dropped", rq_job=rq_id)
         return True
 
     def wake(self) -> None:
         """Have the control loop look at once. A hint: it looks anyway."""
-        try:
+        with suppress(RedisError):
             self._redis.publish(names.WAKE_CHANNEL, "")
-        except RedisError as error:
-            log.info("no wake-up was sent", error=type(error).__name__)
 
     def close(self) -> None:
         """Give the connections back."""
@@ -137,6 +138,12 @@ class DeadBatches:
             if time.monotonic() > until:
                 return Requeued(Fate.WAITING)
             time.sleep(_LOOK_SECONDS)
+
+    def _file_again(self, job: Job, reason: str) -> None:
+        """Ingest took the message and none of its events: without this it would be gone."""
+        job.save(include_result=False)
+        Result.create_failure(job, DEAD_LETTER_SECONDS, reason)
+        self._registry.add(job, DEAD_LETTER_SECONDS, reason)
 
     def _verdict(self, batch: DeadBatch) -> str:
         """Ingest's answer to the batch's attempt, which is about this batch: its runner has stopped sending."""

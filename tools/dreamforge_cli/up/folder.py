@@ -22,6 +22,7 @@ class DataFolder:
         self.metrics = self.root / "run" / "metrics"
         self.postgres = self.root / "postgres"
         self.redis = self.root / "redis"
+        self._servers = self.root / "run" / "servers.json"
         self._lock = self.root / "up.lock"
 
     def spool(self, slot: int) -> Path:
@@ -53,12 +54,20 @@ class DataFolder:
         folder.mkdir(mode=0o700, exist_ok=True)
         path = folder / "signing_key"
         if not path.exists():
-            draft = folder / "signing_key.new"
-            draft.unlink(missing_ok=True)
-            with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
-                out.write(secrets.token_urlsafe(32))
-            draft.rename(path)
+            _write_private(path, secrets.token_urlsafe(32))
         return path.read_text().strip()
+
+    def keep_servers(self, database_url: str, redis_url: str) -> None:
+        """Note where this run's servers are, passwords and all, for commands that need them (`dlq`)."""
+        _write_private(self._servers, json.dumps({"database_url": database_url, "redis_url": redis_url}))
+
+    def servers(self) -> tuple[str, str] | None:
+        """URLs of PostgreSQL and Redis of the latest run; ``None`` when there was none."""
+        try:
+            kept = json.loads(self._servers.read_text())
+            return str(kept["database_url"]), str(kept["redis_url"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
 
     def _held_by(self, note: str) -> str:
         try:
@@ -72,3 +81,12 @@ class DataFolder:
         """Metric files of an earlier run would be counted twice."""
         shutil.rmtree(self.metrics, ignore_errors=True)
         self.metrics.mkdir(parents=True)
+
+
+def _write_private(path: Path, text: str) -> None:
+    """Whole or not at all, for the owner's eyes only."""
+    draft = path.with_name(f"{path.name}.new")
+    draft.unlink(missing_ok=True)
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
+        out.write(text)
+    draft.rename(path)

@@ -88,7 +88,9 @@ class Stack:
         check_every_setting(
             self._environment(self._settings.database_url or _SOME_POSTGRES, self._settings.redis_url or _SOME_REDIS)
         )
-        shared = self._environment(*await self._servers())
+        servers = await self._servers()
+        self._folder.keep_servers(*servers)
+        shared = self._environment(*servers)
         migration, migrated = self._keep(plan.migration(shared))
         early = plan.early(shared, self._folder, self._address, self._options.slots)
         children = [migration, *(self._keep(spec)[0] for spec in early)]
