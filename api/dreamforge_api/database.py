@@ -53,8 +53,8 @@ class Database:
         found = await self.rows(statement, parameters)
         return next(iter(found[0].values())) if found else None
 
-    async def write(self, statement: TextClause, parameters: Parameters) -> int:
-        """Run a statement the short way; gives how many rows came back or changed. It may run twice."""
+    async def write(self, statement: TextClause, parameters: Parameters) -> list[tuple[Any, ...]]:
+        """Run a statement that returns rows the short way. It may run twice."""
         return await self._in_time(self._write(statement, parameters))
 
     async def run(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
@@ -76,7 +76,7 @@ class Database:
         await self._direct.close()
         await self._engine.dispose()
 
-    async def _write(self, statement: TextClause, parameters: Parameters) -> int:
+    async def _write(self, statement: TextClause, parameters: Parameters) -> list[tuple[Any, ...]]:
         try:
             return await self._direct.execute(statement, parameters)
         except pg.Error as error:

@@ -21,6 +21,9 @@ from dreamforge.db.engine import async_options, parse_url
 _SHUTDOWN = "57P"
 
 
+Row = tuple[Any, ...]
+
+
 class DirectConnections:
     """At most ``size`` open connections in autocommit. One that was dropped takes all idle ones with it."""
 
@@ -30,8 +33,8 @@ class DirectConnections:
         self._places = asyncio.Semaphore(size)
         self._idle: list[AsyncConnection[Any]] = []
 
-    async def execute(self, statement: TextClause, parameters: Mapping[str, Any]) -> int:
-        """Run a statement that is right to run twice; gives the number of rows it returned or changed.
+    async def execute(self, statement: TextClause, parameters: Mapping[str, Any]) -> list[Row]:
+        """Run a statement that returns rows and is right to run twice.
 
         Raises ``psycopg.Error``. A dropped connection is tried again on a new one.
         """
@@ -49,9 +52,12 @@ class DirectConnections:
     async def close(self) -> None:
         await self._renew()
 
-    async def _on(self, connection: AsyncConnection[Any], query: LiteralString, parameters: Mapping[str, Any]) -> int:
+    async def _on(
+        self, connection: AsyncConnection[Any], query: LiteralString, parameters: Mapping[str, Any]
+    ) -> list[Row]:
         try:
             cursor = await connection.execute(query, parameters)
+            rows: list[Row] = await cursor.fetchall()
         except psycopg.Error as error:
             if (error.sqlstate or "").startswith(_SHUTDOWN):
                 connection.pgconn.finish()  # the server said good-bye; libpq may not have seen the end yet
@@ -62,7 +68,7 @@ class DirectConnections:
             connection.pgconn.finish()
             raise
         self._idle.append(connection)
-        return cursor.rowcount
+        return rows
 
     async def _connect(self) -> AsyncConnection[Any]:
         return await AsyncConnection.connect(self._dsn, autocommit=True, **self._options)

@@ -114,11 +114,12 @@ class JobService:
         }
         for _ in range(2):  # the key that was in the way may have expired in between
             try:
-                if await self._database.write(jobs.CREATE_WITH_KEY, parameters):
-                    return created
+                found = await self._database.write(jobs.CREATE_WITH_KEY, parameters)
             except LockTimeout:
                 break
-            stored = await self._stored(key, body_hash)
+            if found and found[0][1] is None:
+                return created
+            stored = _replay(found[0], body_hash) if found else await self._stored(key, body_hash)
             if stored is not None:
                 return stored._replace(replayed=stored.job_id != created.job_id)
         raise busy(ErrorCode.IDEMPOTENCY_KEY_IN_USE, "The first request with this Idempotency-Key is still running")
@@ -126,13 +127,7 @@ class JobService:
     async def _stored(self, key: str, body_hash: str) -> Created | None:
         """The answer this key was given; raises when it was for another body."""
         row = await self._database.row(jobs.stored_answer(OWNER, key))
-        if row is None:
-            return None
-        if row["body_hash"] != body_hash:
-            raise Problem(
-                ErrorCode.IDEMPOTENCY_KEY_REUSED, "This Idempotency-Key was used with another body; draw a new one"
-            )
-        return Created(row["job_id"], row["answer"].encode(), replayed=True)
+        return None if row is None else _replay(tuple(row.values()), body_hash)
 
     def _columns(self, request: CreateJobRequest, model_id: str, warnings: list[str]) -> dict[str, Any]:
         created_at = times.now()
@@ -223,6 +218,16 @@ class JobService:
             return {}
         found = await self._database.rows(jobs.queue_positions(queued))
         return {row["id"]: row["position"] for row in found}
+
+
+def _replay(stored: Sequence[Any], body_hash: str) -> Created:
+    """The answer in ``job_id, body_hash, answer``; raises when it was given to another body."""
+    job_id, stored_hash, answer = stored
+    if stored_hash != body_hash:
+        raise Problem(
+            ErrorCode.IDEMPOTENCY_KEY_REUSED, "This Idempotency-Key was used with another body; draw a new one"
+        )
+    return Created(job_id, answer.encode(), replayed=True)
 
 
 def _parameters(columns: dict[str, Any], correlation_id: str) -> dict[str, Any]:

@@ -26,17 +26,23 @@ CREATE: TextClause = text(
     "INSERT INTO steps (job_id, name) SELECT id, :step FROM job RETURNING job_id"
 )
 
-#: The same with an idempotency key: no row back means the key is taken and still valid, and nothing was written.
-#: Waits for another request that is just writing this key, up to the connection's lock_timeout.
+#: The same with an idempotency key. Its one row is ``job_id, body_hash, answer`` of a key that is still valid, or the
+#: new job's with two NULLs. No row: another request has just written this key, too late for this statement to see
+#: (it waited for that one, up to the connection's lock_timeout); nothing was written here, and a look-up finds it.
 CREATE_WITH_KEY: TextClause = text(
-    "WITH claimed AS ("
+    "WITH stored AS ("
+    "  SELECT job_id, body_hash, answer FROM idempotency_keys"
+    "  WHERE owner = :owner AND key = :key AND expires_at > now()), "
+    "claimed AS ("
     "  INSERT INTO idempotency_keys AS k (owner, key, body_hash, job_id, answer, created_at, expires_at)"
-    "  VALUES (:owner, :key, :body_hash, :id, :answer, :created_at, :expires_at)"
+    "  SELECT :owner, :key, :body_hash, :id, :answer, :created_at, :expires_at"
+    "  WHERE NOT EXISTS (SELECT 1 FROM stored)"
     "  ON CONFLICT (owner, key) DO UPDATE SET body_hash = excluded.body_hash, job_id = excluded.job_id,"
     "    answer = excluded.answer, created_at = excluded.created_at, expires_at = excluded.expires_at"
     "  WHERE k.expires_at <= now() RETURNING k.key), "
-    f"job AS ({_INSERT} WHERE EXISTS (SELECT 1 FROM claimed) RETURNING id) "
-    "INSERT INTO steps (job_id, name) SELECT id, :step FROM job RETURNING job_id"
+    f"job AS ({_INSERT} WHERE EXISTS (SELECT 1 FROM claimed) RETURNING id), "
+    "step AS (INSERT INTO steps (job_id, name) SELECT id, :step FROM job RETURNING job_id) "
+    "SELECT job_id, NULL AS body_hash, NULL AS answer FROM step UNION ALL SELECT * FROM stored"
 )
 
 _CANCEL_SOURCES = ", ".join(repr(str(state)) for state in sorted(sources_of(JobState.CANCELED)))
@@ -51,9 +57,13 @@ REQUEST_CANCEL: TextClause = text(
 #: not see items that were committed while it waited.
 LOCK: TextClause = text("SELECT 1 FROM jobs WHERE id = :job_id FOR UPDATE")
 
+#: The GPU verdict of an attempt that vanished (OR-001): that nothing is known. Its own words replace it if they come.
+UNKNOWN_GPU = """COALESCE(attempts.gpu, jsonb_build_object('source', 'none', 'start_mib', NULL, 'peak_mib', NULL,
+    'end_mib', NULL, 'clean', NULL, 'child_discarded', true))"""
+
 #: End a job that is in one of ``sources``: job, step, open items and attempts, an ``error`` event when there is an
 #: error, and the one terminal ``state`` event. No row back means the job was not in ``sources``.
-FINISH: TextClause = text("""
+FINISH: TextClause = text(f"""
 WITH old AS (SELECT id, status FROM jobs WHERE id = :job_id FOR UPDATE),
 moved AS (
   UPDATE jobs SET status = :status, finished_at = now(),
@@ -71,7 +81,7 @@ item AS (
   UPDATE items SET status = :item_status, finished_at = now()
   FROM moved WHERE items.job_id = moved.id AND items.status IN ('pending', 'running')),
 attempt AS (
-  UPDATE attempts SET status = 'lost', finished_at = now()
+  UPDATE attempts SET status = 'lost', finished_at = now(), gpu = {UNKNOWN_GPU}
   FROM moved WHERE attempts.job_id = moved.id AND attempts.status = 'running'),
 failure AS (
   INSERT INTO events (job_id, seq, ts, type, step, item_index, attempt, level, code, message, payload)
@@ -140,10 +150,10 @@ def page(
     return query
 
 
-def stored_answer(owner: str, key: str) -> Select[tuple[str, str, UUID]]:
-    """``body_hash, answer, job_id`` of a key that is still valid."""
+def stored_answer(owner: str, key: str) -> Select[tuple[UUID, str, str]]:
+    """``job_id, body_hash, answer`` of a key that is still valid."""
     k = idempotency_keys.c
-    return select(k.body_hash, k.answer, k.job_id).where(k.owner == owner, k.key == key, k.expires_at > func.now())
+    return select(k.job_id, k.body_hash, k.answer).where(k.owner == owner, k.key == key, k.expires_at > func.now())
 
 
 def queued_ahead(job_id: ColumnElement[UUID] | UUID, cap: int = 10_000) -> Select[int]:
