@@ -97,7 +97,7 @@ class Retention:
                 if not stopping():
                     duty(stopping)
         if self.removed:
-            log.info("retention removed", **self.removed)
+            log.info("retention removed what was past its age", removed=dict(self.removed))
         metrics.RETENTION_DONE.set_to_current_time()
         return self.removed
 

@@ -16,7 +16,7 @@ _PAST = "j.finished_at < now() - make_interval(secs => :hours * 3600.0) AND (j.f
 _IN_ORDER = "ORDER BY j.finished_at, j.id LIMIT :limit"
 
 #: States and errors stay with the job: its outline, and what a stream needs to end right.
-_REMOVABLE = "type NOT IN ('state', 'error')"
+_REMOVABLE = "e.type NOT IN ('state', 'error')"
 
 
 def _jobs(condition: str) -> TextClause:
@@ -41,7 +41,7 @@ RETURNING key, job_id
 
 REMOVE_EVENTS: TextClause = text(f"""
 DELETE FROM events WHERE (job_id, seq) IN (
-  SELECT job_id, seq FROM events WHERE job_id = ANY(:jobs) AND {_REMOVABLE} LIMIT :limit)
+  SELECT e.job_id, e.seq FROM events e WHERE e.job_id = ANY(:jobs) AND {_REMOVABLE} LIMIT :limit)
 """)
 
 #: With what hangs on them; few per transaction, for a job may have a hundred items.
