@@ -22,7 +22,7 @@ from dreamforge_runner.backends.base import Pixels
 from dreamforge_runner.outbox import Outbox
 from dreamforge_runner.planning import StoredItem
 from dreamforge_runner.process import ChildGone, ChildProcess
-from dreamforge_runner.storing import NotStored, Rendered, Stored, Storer
+from dreamforge_runner.storing import NotStored, Rendered, Stored, Storer, Superseded
 
 log = telemetry.logger(__name__)
 
@@ -79,12 +79,13 @@ class Attempt:
         load_timeout: float,
         target: str,
         on_ready: Callable[[], object],
+        ours: Callable[[], bool],
     ) -> None:
         self.spec = spec
         self.outbox = outbox
         self.inbox = inbox
         self._storage = storage
-        self._storer = Storer(spec, storage, inbox.put)
+        self._storer = Storer(spec, storage, inbox.put, ours)
         self._load_timeout = load_timeout
         self._target = target
         self._on_ready = on_ready
@@ -129,10 +130,13 @@ class Attempt:
         self._pump_until(lambda: not self.child_busy)
 
     def finish(self) -> None:
-        """Write the manifest: the step is whole. Raises ``JobError``."""
+        """Write the manifest: the step is whole. Raises ``JobError`` or ``Halted``."""
         reach(CrashPoint.RUNNER_ITEMS_STORED)
         if self.spec.shard.count == 1:
-            self._storer.write_manifest(self.stored)
+            try:
+                self._storer.write_manifest(self.stored)
+            except Superseded:
+                raise Halted(Outcome.STOPPED) from None
         reach(CrashPoint.RUNNER_MANIFEST_WRITTEN)
 
     def wind_down(self, patience: float) -> bool:
@@ -187,7 +191,9 @@ class Attempt:
                 self._store(message)
             case Stored(item, seconds):
                 self._on_stored(item, seconds)
-            case NotStored(error):
+            case NotStored(Superseded()):
+                raise Halted(Outcome.STOPPED)
+            case NotStored(JobError() as error):
                 self._doing.pop(error.item_index if error.item_index is not None else -1, None)
                 raise error
             case Halt(outcome):

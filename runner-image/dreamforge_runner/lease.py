@@ -36,6 +36,8 @@ class Lease:
         self._on_cancel = on_cancel
         self._leaving = threading.Event()
         self._canceled = False
+        self._looked = time.monotonic()
+        self._slept = False
         run = contextvars.copy_context().run  # its log lines name the job too
         self._thread = threading.Thread(target=run, args=(self._keep,), name="lease", daemon=True)
 
@@ -48,8 +50,19 @@ class Lease:
             log.warning("no lease for now: Redis is not reachable", cause=type(error).__name__)
             taken = True
         if taken:
+            self._looked = time.monotonic()
             self._thread.start()
         return bool(taken)
+
+    def ours(self) -> bool:
+        """False when another attempt took the job while this process stood still or was cut off. A Redis that is
+        away proves nothing."""
+        try:
+            holder = self._holder()
+        except RedisError:
+            return True
+        # Nobody has it now; but while this process stood still, somebody may have come and gone.
+        return not self._stood_still() if holder is None else holder == self._attempt_id
 
     def release(self) -> None:
         """Let go, if it is still ours."""
@@ -64,6 +77,8 @@ class Lease:
     def _keep(self) -> None:
         renew_at, reachable = 0.0, True
         while not self._leaving.wait(LOOK_SECONDS):
+            self._slept = self._stood_still()
+            self._looked = time.monotonic()
             try:
                 if time.monotonic() >= renew_at:
                     renew_at = time.monotonic() + names.LEASE_RENEW_SECONDS
@@ -79,8 +94,12 @@ class Lease:
 
     def _renew(self) -> None:
         """Never over another attempt's lease: whoever has it now was told that we are gone."""
-        if self._holder() in (None, self._attempt_id):
+        if self.ours():
             self._redis.set(names.lease_key(self._job_id), self._attempt_id, ex=names.LEASE_TTL_SECONDS)
+
+    def _stood_still(self) -> bool:
+        """Whether this process was frozen for longer than a lease lives (Redis being away does not count)."""
+        return self._slept or time.monotonic() - self._looked > names.LEASE_TTL_SECONDS
 
     def _holder(self) -> str | None:
         value = self._redis.get(names.lease_key(self._job_id))

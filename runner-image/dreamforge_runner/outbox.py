@@ -188,7 +188,9 @@ class Outbox:
     def _add(self, kind: type[EventT], fields: dict[str, Any]) -> EventT:
         event = kind(seq=self._spool.last_seq + 1, ts=datetime.now(UTC), **fields)
         if self._done.is_set():
-            return event  # refused: nobody wants it any more
+            if kind is GpuMeasured:
+                self._tell_gpu(event)
+            return event  # refused: nobody wants the rest any more
         self._spool.append(event)
         if kind is ArtifactStored:
             reach(CrashPoint.RUNNER_ARTIFACT_SPOOLED)
@@ -231,6 +233,10 @@ class Outbox:
             events = self._spool.after(self._sent, BATCH_EVENTS)
         if not events:
             return None
+        # What was sent before, not `first - 1`: events dropped from a full spool are no gap.
+        return self._batch(self._sent, events)
+
+    def _batch(self, prev_seq: int, events: list[RunnerEvent]) -> EventBatch:
         whose = self._spool.header
         return EventBatch(
             job_id=whose.job_id,
@@ -238,8 +244,7 @@ class Outbox:
             shard=whose.shard,
             attempt_id=whose.attempt_id,
             correlation_id=whose.correlation_id,
-            # What was sent before, not `first - 1`: events dropped from a full spool are no gap.
-            prev_seq=self._sent,
+            prev_seq=prev_seq,
             events=events,
         )
 
@@ -287,6 +292,13 @@ class Outbox:
             self._done.set()
         if self._on_refused is not None:
             self._on_refused(verdict)
+
+    def _tell_gpu(self, event: RunnerEvent) -> None:
+        """A refused attempt's GPU verdict is still recorded; it is sent once, and no ack is waited for."""
+        try:
+            self._sink.send(self._batch(event.seq - 1, [event]))
+        except TransportUnavailable:
+            log.warning("a refused attempt's GPU verdict is lost", attempt_id=self.attempt_id)
 
     def _until_next(self) -> float:
         if self._done.is_set():

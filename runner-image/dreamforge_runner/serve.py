@@ -101,7 +101,7 @@ class Server:
                 if self._canceled(spec):
                     self._decline(spec, outbox)
                 else:
-                    self._supervisor.run(spec, outbox, inbox)
+                    self._supervisor.run(spec, outbox, inbox, lease.ours)
             finally:
                 self._inbox = None
                 self._drain_later(outbox, lease)

@@ -33,11 +33,15 @@ class Stored:
     seconds: float
 
 
+class Superseded(Exception):
+    """Another attempt has the job: what this one would store now could only do harm."""
+
+
 @dataclass(frozen=True, slots=True)
 class NotStored:
-    """An image could not be stored."""
+    """An image could not be stored, or must not be."""
 
-    error: JobError
+    error: JobError | Superseded
 
 
 @dataclass(frozen=True)
@@ -61,10 +65,13 @@ class Storer:
         spec: RenderSpec,
         storage: Storage,
         deliver: Callable[[Stored | NotStored], None],
+        ours: Callable[[], bool],
     ) -> None:
+        """``ours`` is asked before every write whether this attempt still has the job."""
         self._spec = spec
         self._storage = storage
         self._deliver = deliver
+        self._ours = ours
         self._leaving = threading.Event()
         self._queue: queue.SimpleQueue[Rendered | None] = queue.SimpleQueue()
         # A daemon of its own, no pool: Python joins pools at exit, and an upload may hang for minutes.
@@ -77,7 +84,7 @@ class Storer:
         self._queue.put(rendered)
 
     def write_manifest(self, items: Mapping[int, StoredItem]) -> None:
-        """The last object of a step. Raises ``JobError``."""
+        """The last object of a step. Raises ``JobError`` or ``Superseded``."""
         key = keys.manifest_key(self._spec.job_id, self._spec.step.value, self._spec.user)
         self._put(key, planning.manifest(self._spec, items.values()), "application/json", {}, None)
 
@@ -95,7 +102,7 @@ class Storer:
         try:
             item = self._encode_and_put(rendered)
             self._deliver(Stored(item, time.perf_counter() - begun))
-        except JobError as error:
+        except (JobError, Superseded) as error:
             self._deliver(NotStored(error))
         except Exception as error:
             log.exception("storing failed", item_index=rendered.item_index)
@@ -137,6 +144,8 @@ class Storer:
         self, key: str, data: bytes, content_type: str, beside: Mapping[str, str], item_index: int | None
     ) -> ObjectInfo:
         """Store with a few tries; the error that is left says which class it is."""
+        if not self._ours():
+            raise Superseded
         sha256 = hashlib.sha256(data).hexdigest()
         for attempt in range(1, _TRIES + 1):
             try:

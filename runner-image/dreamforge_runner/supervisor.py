@@ -68,7 +68,7 @@ class Supervisor:
             self._child.close()
             self._child = None
 
-    def run(self, spec: RenderSpec, outbox: Outbox, inbox: Inbox) -> Result:
+    def run(self, spec: RenderSpec, outbox: Outbox, inbox: Inbox, ours: Callable[[], bool] = lambda: True) -> Result:
         """Render a shard and say how it went; every exit path ends in the same three steps."""
         runner = self._settings.runner_name or host_name()
         outbox.emit(AttemptStarted, backend=registry.name_of(spec.model.kind), runner=runner)
@@ -77,7 +77,7 @@ class Supervisor:
         watch = _Watch(gpu.Sampler(self._gauge) if self._gauge else None)
         attempt: Attempt | None = None
         try:
-            attempt = self._attempt(spec, outbox, inbox, watch)
+            attempt = self._attempt(spec, outbox, inbox, watch, ours)
             ending = self._work(attempt)
         except JobError as error:
             ending = _failed(error)
@@ -85,7 +85,9 @@ class Supervisor:
         measured = self._measure(attempt, watch, outbox, discarded=discarded)
         return self._finish(spec, outbox, ending, measured)
 
-    def _attempt(self, spec: RenderSpec, outbox: Outbox, inbox: Inbox, watch: "_Watch") -> Attempt:
+    def _attempt(
+        self, spec: RenderSpec, outbox: Outbox, inbox: Inbox, watch: "_Watch", ours: Callable[[], bool]
+    ) -> Attempt:
         return Attempt(
             spec,
             outbox,
@@ -94,6 +96,7 @@ class Supervisor:
             load_timeout=self._settings.load_timeout_seconds,
             target=registry.target_of(spec.model.kind, self._settings.runner_plugins),
             on_ready=watch.loaded,
+            ours=ours,
         )
 
     def _work(self, attempt: Attempt) -> Ending:

@@ -75,6 +75,7 @@ def ingest_batch(engine: Engine, batch: EventBatch, policy: RetryPolicy) -> Inge
             _late_gpu_verdict(connection, batch)
             return Ingested(Verdict.REFUSED_TERMINAL, batch.last_seq)
         if attempt.number < attempt.newest:
+            _late_gpu_verdict(connection, batch)
             return Ingested(Verdict.REFUSED_FENCED, batch.last_seq)
         if batch.prev_seq > attempt.last_producer_seq:
             return Ingested(Verdict.GAP, attempt.last_producer_seq)

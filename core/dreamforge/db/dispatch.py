@@ -2,6 +2,8 @@
 
 from sqlalchemy import TextClause, text
 
+from dreamforge.db.jobs import UNKNOWN_GPU
+
 #: Live jobs whose turn it is: the job row is the outbox. Oldest first.
 TAKE_UNDISPATCHED: TextClause = text("""
 SELECT id, owner, created_at, deadline_at, correlation_id, model_id, params FROM jobs
@@ -51,8 +53,8 @@ FROM jobs WHERE id = :job_id AND status IN ('queued', 'running') AND dispatched_
   AND GREATEST(dispatched_at, last_seen_at) < now() - make_interval(secs => :silence) FOR UPDATE
 """)
 
-LOSE_ATTEMPTS: TextClause = text("""
-UPDATE attempts SET status = 'lost', finished_at = now(), error_code = 'runner_lost'
+LOSE_ATTEMPTS: TextClause = text(f"""
+UPDATE attempts SET status = 'lost', finished_at = now(), error_code = 'runner_lost', gpu = {UNKNOWN_GPU}
 WHERE job_id = :job_id AND status = 'running'
 """)
 
