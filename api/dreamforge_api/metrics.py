@@ -19,6 +19,8 @@ from prometheus_client import (
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
+from dreamforge.events import Verdict
+
 # A third of the lines would say when a series began, which nobody asks.
 disable_created_metrics()  # type: ignore[no-untyped-call]  # the package leaves it untyped
 
@@ -77,7 +79,7 @@ RETENTION_REMOVED = Counter(
 )
 RETENTION_DONE = Gauge(
     "dreamforge_retention_last_pass_timestamp_seconds",
-    "When retention last got through everything.",
+    "When retention last got through everything; before that, when its worker began.",
     multiprocess_mode="mostrecent",
 )
 INGEST_BATCHES = Counter("dreamforge_ingest_batches_total", "Event batches by ingest's verdict.", ["verdict"])
@@ -91,6 +93,18 @@ HTTP_SECONDS = Histogram(
 )
 SSE_SUBSCRIBERS = Gauge("dreamforge_sse_subscribers", "Open event streams.", multiprocess_mode="livesum")
 SSE_SUPERSEDED = Counter("dreamforge_sse_superseded_total", "Progress frames skipped for slow readers.")
+
+# A series that is born with its first event shows no increase to Prometheus: these are alerted on.
+for _reason in ("failure", "stop", "lost_runner", "lost_message"):
+    REDISPATCHES.labels(_reason)
+for _by in ("runner", "control"):
+    CANCELS.labels(_by)
+for _deadline in ("job", "queue"):
+    DEADLINES.labels(_deadline)
+for _clean in ("true", "false", "unknown"):
+    GPU_VERDICTS.labels(_clean)
+for _verdict in ("rejected", *Verdict):
+    INGEST_BATCHES.labels(_verdict)
 
 
 def render(folder: Path | None, *collectors: Collector) -> bytes:

@@ -236,6 +236,7 @@ def _soonest(*hours: float) -> float:
 
 def run(retention: Retention, interval_seconds: float, stop: threading.Event) -> None:
     """A pass every ``interval_seconds`` until ``stop``."""
+    metrics.RETENTION_DONE.set_to_current_time()
     while not stop.is_set():
         try:
             retention.sweep(stop.is_set)

@@ -4,7 +4,8 @@ from datetime import timedelta
 from uuid import UUID
 
 import pytest
-from sqlalchemy import Engine
+from prometheus_client import REGISTRY
+from sqlalchemy import Engine, text
 
 from dreamforge.db import jobs as job_statements
 from dreamforge.events import Outcome
@@ -192,3 +193,70 @@ def test_two_loops_side_by_side_hand_out_each_job_once(engine: Engine, harness: 
     other = Harness(engine, harness.executor)
     assert harness.loop.dispatch() + other.loop.dispatch() == 10
     assert set(harness.executor.specs) == ids
+
+
+def test_a_job_that_waited_too_long_fails_with_its_class_and_event(engine: Engine, harness: Harness) -> None:
+    impatient = Harness(engine, queue_seconds=60.0)
+    late, young, running = create(engine), create(engine), create(engine)
+    runner = Runner(running)
+    ingest_batch(engine, runner.batch(runner.started()), harness.retry)
+    impatient.loop.dispatch()
+    with engine.begin() as connection:
+        old = text("UPDATE jobs SET created_at = now() - interval '61 s' WHERE id = ANY(:ids)")
+        connection.execute(old, {"ids": [late, running]})
+    before = counted("dreamforge_deadlines_missed_total", deadline="queue")
+    assert impatient.loop.expire_queued() == 1
+    assert counted("dreamforge_deadlines_missed_total", deadline="queue") == before + 1
+    job = harness.job(late)
+    assert (job["status"], job["error_code"]) == ("failed", "job_timeout")
+    assert "waited longer than 60 s" in str(job["error_message"])
+    assert late in impatient.executor.canceled
+    assert running not in impatient.executor.canceled
+    assert [harness.job(job_id)["status"] for job_id in (young, running)] == ["queued", "running"]
+    events = rows(engine, "SELECT type, code FROM events WHERE job_id = :id ORDER BY seq", id=late)
+    assert [(event["type"], event["code"]) for event in events] == [("error", "job_timeout"), ("state", "job.failed")]
+    assert impatient.loop.expire_queued() == 0
+
+
+def test_without_a_queue_deadline_a_job_waits_until_its_own(engine: Engine, harness: Harness) -> None:
+    job_id = create(engine)
+    with engine.begin() as connection:
+        connection.execute(
+            text("UPDATE jobs SET created_at = now() - interval '1 year' WHERE id = :id"), {"id": job_id}
+        )
+    assert harness.loop.expire_queued() == 0
+    assert harness.job(job_id)["status"] == "queued"
+
+
+def test_lost_runners_redispatches_and_dead_jobs_are_counted(harness: Harness) -> None:
+    names = {
+        "lost": ("dreamforge_runner_lost_total", {}),
+        "again": ("dreamforge_redispatches_total", {"reason": "lost_runner"}),
+        "message": ("dreamforge_redispatches_total", {"reason": "lost_message"}),
+        "dead": ("dreamforge_dead_jobs_total", {"code": "runner_lost"}),
+        "canceled": ("dreamforge_cancels_total", {"by": "control"}),
+    }
+    before = {name: counted(metric, **labels) for name, (metric, labels) in names.items()}
+    job_id, forgotten, canceled = create(harness.engine), create(harness.engine), create(harness.engine)
+    harness.loop.dispatch()
+    del harness.executor.jobs[forgotten]
+    harness.loop.find_lost()
+    harness.loop.dispatch()
+    for number in (1, 2):
+        runner = Runner(job_id, f"run-{number}")
+        ingest_batch(harness.engine, runner.batch(runner.started()), harness.retry)
+        harness.executor.vanish(job_id)
+        harness.loop.find_lost()
+        harness.loop.dispatch()
+    harness.cancel(canceled)
+    harness.executor.vanish(canceled)
+    harness.loop.cancel()
+    after = {name: counted(metric, **labels) for name, (metric, labels) in names.items()}
+    assert {name: after[name] - before[name] for name in names} == {
+        "lost": 2, "again": 1, "message": 1, "dead": 1, "canceled": 1,
+    }  # fmt: skip
+
+
+def counted(metric: str, **labels: str) -> float:
+    """A counter of this process as it stands."""
+    return REGISTRY.get_sample_value(metric, labels) or 0.0

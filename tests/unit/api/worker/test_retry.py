@@ -2,7 +2,7 @@
 
 import pytest
 
-from dreamforge.errors import FACTS, ErrorCode
+from dreamforge.errors import FACTS, POISONOUS, ErrorCode
 from dreamforge.events import Failure, Outcome
 from dreamforge_api.worker.retry import RetryPolicy, Standing, Then, after
 
@@ -52,3 +52,17 @@ def test_tries_are_bounded_and_wait_longer_each_time() -> None:
     assert 3.2 <= second.delay <= 4.8
     assert third.then is Then.FAIL
     assert RetryPolicy(longest_delay=10, jitter=0).delay(9) == 10
+
+
+@pytest.mark.parametrize("code", sorted(POISONOUS))
+@pytest.mark.parametrize("most", [1, 2, 3, 10])
+def test_what_kills_its_runner_gets_two_tries_at_most(code: ErrorCode, most: int) -> None:
+    policy = RetryPolicy(max_attempts=most)
+    failure = Failure(code=code, message="x")
+    decisions = [after(Outcome.FAILED, failure, standing(failures=n), policy).then for n in range(most)]
+    assert decisions.count(Then.AGAIN) == min(most, 2) - 1
+    assert decisions[min(most, 2) - 1] is Then.FAIL
+
+
+def test_other_failures_keep_all_their_tries() -> None:
+    assert {RetryPolicy(max_attempts=5).tries(code) for code in FACTS} == {1, 2, 5}
