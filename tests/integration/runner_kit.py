@@ -15,6 +15,7 @@ from uuid import UUID, uuid4
 
 from redis import Redis
 from rq import Queue
+from rq.exceptions import NoSuchJobError
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
@@ -91,7 +92,10 @@ class Ingest:
             if self.paused.is_set() or (job_id := self._redis.lpop(self._queue.key)) is None:
                 continue
             assert isinstance(job_id, bytes)
-            job = Job.fetch(job_id.decode(), connection=self._redis, serializer=JSONSerializer)
+            try:
+                job = Job.fetch(job_id.decode(), connection=self._redis, serializer=JSONSerializer)
+            except NoSuchJobError:
+                continue  # wiped between the two reads; the runner sends the batch again
             batch = EventBatch.model_validate_json(job.args[0])
             job.delete()
             known = self._seen.setdefault(batch.job_id, [])
