@@ -3,9 +3,7 @@
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from uuid import UUID
 
@@ -24,6 +22,7 @@ from dreamforge_api.worker.retry import RetryPolicy
 from dreamforge_cli.deadletters import open_letters
 from tests.jobs import Runner, create, rows
 from tests.servers.stack import clean_environment, command, until
+from tests.servers.worker import worker
 
 EAGER = RetryPolicy(first_delay=0.0, jitter=0.0)
 
@@ -40,24 +39,6 @@ def letters(redis_db: str) -> Iterator[DeadBatches]:
     opened = DeadBatches(redis_db)
     yield opened
     opened.close()
-
-
-@contextmanager
-def worker(tmp_path: Path, database_url: str, redis_url: str) -> Iterator[None]:
-    """``python -m dreamforge_api.worker``, ended politely."""
-    settings = {
-        "DF_DATABASE_URL": database_url,
-        "DF_REDIS_URL": redis_url,
-        "DF_STORE_ROOT": str(tmp_path / "objects"),
-    }
-    with (tmp_path / "worker.log").open("a") as out:
-        argv = [sys.executable, "-m", "dreamforge_api.worker"]
-        child = subprocess.Popen(argv, env=clean_environment(**settings), stdout=out, stderr=out, cwd=tmp_path)
-        try:
-            yield
-        finally:
-            child.terminate()
-            assert child.wait(30) == 0, (tmp_path / "worker.log").read_text()
 
 
 def send(redis_url: str, *batches: EventBatch) -> None:

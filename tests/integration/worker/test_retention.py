@@ -20,7 +20,8 @@ from dreamforge_api.worker.ingest import ingest_batch, new_id
 from dreamforge_api.worker.retention import Policy, Retention
 from dreamforge_api.worker.retry import RetryPolicy
 from tests.jobs import STEP, Runner, create, rows
-from tests.servers.stack import clean_environment
+from tests.servers.stack import clean_environment, until
+from tests.servers.worker import worker
 
 POLICY = Policy(objects_hours=24, events_hours=168, jobs_hours=720, orphan_grace_hours=24)
 DAY = 24.0
@@ -260,3 +261,15 @@ def test_a_wrong_setting_and_a_database_that_is_away_are_told(kept: Kept, databa
     assert (wrong.returncode, "DF_RETENTION_JOBS_HOURS" in wrong.stderr) == (2, True)
     away = by_hand(kept, "postgresql://u@127.0.0.1:1/x")
     assert (away.returncode, "not finished" in away.stderr) == (3, True)
+
+
+def test_the_worker_process_does_it_by_itself(
+    engine: Engine, tmp_path: Path, database_url: str, redis_db: str, kept: Kept
+) -> None:
+    old, young = kept.finished(2), kept.finished(0.5)
+    every = {"DF_RETENTION_OBJECTS_HOURS": "1", "DF_RETENTION_INTERVAL_SECONDS": "0.2"}
+    with worker(tmp_path, database_url, redis_db, **every):
+        until(lambda: kept.objects(old) == 0, what="the end of the old images")
+        later = kept.finished(2)
+        until(lambda: kept.objects(later) == 0, what="the end of those that came later")
+    assert kept.objects(young) == 3
