@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -101,6 +102,23 @@ def test_kill_dash_nine_is_survived(kind, tmp_path):
         assert read(server) == "kept"
     finally:
         server.stop()
+
+
+def test_a_killed_postgres_starts_beside_a_session_that_never_logged_in(tmp_path):
+    """Such a session reads from its client and nothing else, so it outlives its server with the shared memory."""
+    server = EmbeddedPostgres(tmp_path / "home", durable=False)
+    server.start()
+    with socket.create_connection(("127.0.0.1", server.port)) as silent:
+        main = psutil.Process(server.pid)
+        assert until(lambda: any("auth" in " ".join(one.cmdline()) for one in main.children())), "no session"
+        main.kill()
+        server.stop()
+        try:
+            server.start()
+            write(server, "works")
+        finally:
+            server.stop()
+        assert silent.fileno() > 0
 
 
 @KINDS

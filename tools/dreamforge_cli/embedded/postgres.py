@@ -1,5 +1,6 @@
 """A private PostgreSQL: one cluster in one folder, TCP on loopback, password login."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -19,6 +20,8 @@ _SETTINGS = {
     "unix_socket_directories": "",
     "max_connections": "100",
     "shared_buffers": "64MB",
+    # A session before its login does not notice that its server was killed, and no server starts beside it.
+    "authentication_timeout": "5s",
     "password_encryption": "scram-sha-256",
     "log_min_messages": "warning",
     # A statement or row in an error's DETAIL may hold a prompt, and prompts are never logged.
@@ -63,6 +66,7 @@ class EmbeddedPostgres(EmbeddedServer):
             self._initialize()
         pid_file = self._data / "postmaster.pid"
         stop_orphan(pid_file, program="postgres", folder=self._data, stop_signal=signal.SIGINT)
+        self._kill_left_behind()
 
     def launch(self) -> Launch:
         settings = {**_SETTINGS, **({} if self._durable else _CARELESS)}
@@ -78,6 +82,16 @@ class EmbeddedPostgres(EmbeddedServer):
         except psycopg.OperationalError:
             return False
         return True
+
+    def _kill_left_behind(self) -> None:
+        """Sessions of a killed server hold its shared memory, and the next server refuses to start beside them.
+
+        Each leads a process group of its own, but works in the data folder. Without ``/proc`` they time out.
+        """
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):  # gone meanwhile, or another user's
+                if (process / "cwd").readlink() == self._data and (process / "exe").readlink().name == "postgres":
+                    os.kill(int(process.name), signal.SIGKILL)
 
     def _major(self) -> int | None:
         try:
