@@ -75,7 +75,7 @@ class Verdict:
     artifacts: int = 0
     events: int = 0
     attempts: int = 0
-    #: Images of canceled jobs that no row names: nobody promises that a cancel leaves none.
+    #: Images that no row names, of jobs that were canceled or tried twice: the search for orphans removes them.
     strays: int = 0
 
     @property
@@ -124,7 +124,7 @@ def _objects(stack: Stack, verdict: Verdict) -> Iterable[str]:
     for row in stack.rows("SELECT job_id, key, sha256 FROM artifacts"):
         named.setdefault(str(row["job_id"]), []).append(row)
     verdict.strays = 0
-    for job in stack.rows("SELECT id, status, count FROM jobs"):
+    for job in stack.rows("SELECT id, status, attempt FROM jobs"):
         rows = named.get(str(job["id"]), [])
         folder = stack.data / "objects" / keys.step_prefix(job["id"], "generate")
         there = {path.name: path for path in folder.glob("*")}
@@ -133,10 +133,12 @@ def _objects(stack: Stack, verdict: Verdict) -> Iterable[str]:
             path = there.pop(str(row["key"]).rpartition("/")[2], None)
             if path is None or hashlib.sha256(path.read_bytes()).hexdigest() != row["sha256"]:
                 yield f"{row['key']}: {'missing' if path is None else 'other bytes'}"
-        if job["status"] != "succeeded":
+        if job["status"] != "succeeded" or job["attempt"] > 1:
             verdict.strays += len(there)
+        else:
+            yield from (f"{job['id']}: {name} has no row" for name in there)
+        if job["status"] != "succeeded":
             continue
-        yield from (f"{job['id']}: {name} has no row" for name in there)
         noted = json.loads(manifest.read_text())["items"] if manifest else []
         if sorted(str(item["sha256"]) for item in noted) != sorted(str(row["sha256"]) for row in rows):
             yield f"{job['id']}: its manifest says something else"

@@ -54,10 +54,12 @@ def _soak(stack: Stack, seed: int, seconds: float, clients: int) -> bool:
     account = load.finish(600)
     drained = time.monotonic()
     verdict = oracle.judge(stack, account, settle_seconds=120)
+    stack.remove_orphans()
+    verdict.broken["I3 stray image after the sweep"] = ["stray"] * oracle.judge(stack, account, 0).strays
     _table("faults", sorted(chaos.counts.items()), total=True)
     asked = {"jobs": verdict.jobs, "attempts": verdict.attempts, "artifacts": verdict.artifacts}
     asked |= {"events": verdict.events, "requests asked again": account.retries}
-    asked |= {"stray images of canceled jobs": verdict.strays}
+    asked |= {"stray images before the sweep": verdict.strays}
     _table("looked at", asked.items())
     _table("invariants", [(name, len(found)) for name, found in verdict.broken.items()], total=True)
     print(f"rained {rained - begun:.0f} s, drained {drained - rained:.1f} s, slowest answer {account.slowest:.1f} s")

@@ -2,6 +2,8 @@
 
 import random
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,7 +14,7 @@ import redis
 from dreamforge.crashpoints import CrashPoint
 from tests.e2e.system import System
 from tests.faults.marks import Marks
-from tests.servers.stack import until
+from tests.servers.stack import clean_environment, until
 
 #: Parts that `up` restarts, and the words of their command lines.
 PARTS = {
@@ -80,6 +82,19 @@ class Stack(System):
                 return bool(wiped.flushall())
         except redis.ConnectionError:  # the one killed before is not back yet
             return False
+
+    def remove_orphans(self) -> str:
+        """One pass of retention, as a person starts it, with no patience for orphans; what it says."""
+        done = subprocess.run(
+            [sys.executable, "-m", "dreamforge_api.worker.retention"],
+            env=clean_environment(**self.settings, DF_RETENTION_ORPHAN_GRACE_HOURS="0.000001"),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
     def runner_of(self, job_id: str) -> psutil.Process | None:
         """The runner that has this job in hand: the attempt's spool lies in its folder."""

@@ -4,7 +4,8 @@ import time
 
 import httpx
 
-from tests.faults.load import Load
+from tests.faults import oracle
+from tests.faults.load import Account, Load
 from tests.faults.stack import Stack
 from tests.servers.stack import until
 
@@ -56,6 +57,13 @@ def test_a_runner_that_wakes_up_after_its_job_was_given_away(stack, attack):
         stack.client.wait(job)
 
     attack(faults)
+
+
+def test_what_lost_attempts_stored_is_removed_and_nothing_else(stack, attack):
+    attack(lambda load: until(lambda: load.account.jobs, 60, "jobs under way"))
+    print(stack.remove_orphans())
+    verdict = oracle.judge(stack, Account())
+    assert (verdict.found, verdict.strays) == ({}, 0)
 
 
 def attempts(stack: Stack, job: str) -> int:
