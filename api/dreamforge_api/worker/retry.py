@@ -14,7 +14,7 @@ class RetryPolicy:
 
     max_attempts: int = 3
     #: The bound for classes that kill the runner: more tries would only kill more runners.
-    max_poisonous: int = 2
+    max_runner_losses: int = 2
     first_delay: float = 2.0
     longest_delay: float = 60.0
     jitter: float = 0.2
@@ -23,7 +23,7 @@ class RetryPolicy:
         """How many attempts a job gets when the latest ended with ``code``."""
         if not FACTS[code].retryable:
             return 1
-        return min(self.max_attempts, self.max_poisonous) if code in POISONOUS else self.max_attempts
+        return min(self.max_attempts, self.max_runner_losses) if code in POISONOUS else self.max_attempts
 
     def delay(self, failures: int) -> float:
         """Seconds to wait after the ``failures``-th attempt that counts (1 and up)."""

@@ -46,6 +46,13 @@ class WorkerSettings(RetentionSettings):
     item_timeout_seconds: float = Field(1800, gt=0, description="Longest time one item may take.")
     grace_seconds: float = Field(5, gt=0, description="Between SIGTERM and SIGKILL of a render child.")
     max_attempts: int = Field(3, ge=1, le=10, description="Attempts that count before a job fails for good.")
+    max_runner_losses: int = Field(
+        2,
+        ge=1,
+        le=10,
+        description="Attempts that count when they end their runner (runner_lost, host_oom); after these the job is "
+        "a dead letter, see `dreamforge dlq`. Never more than DF_MAX_ATTEMPTS.",
+    )
     silence_seconds: float = Field(
         15, ge=1, description="A dispatched job nobody heard of for this long is looked into."
     )

@@ -48,7 +48,7 @@ def build(settings: WorkerSettings) -> Worker:
     engine = open_engine(settings.database_url, pool_size=4)
     redis = connect(settings.redis_url)
     signals = Signals(redis)
-    retry = RetryPolicy(max_attempts=settings.max_attempts)
+    retry = RetryPolicy(max_attempts=settings.max_attempts, max_runner_losses=settings.max_runner_losses)
     control = ControlLoop(
         engine,
         executor_for(settings, redis),
