@@ -20,8 +20,6 @@ _SETTINGS = {
     "unix_socket_directories": "",
     "max_connections": "100",
     "shared_buffers": "64MB",
-    # A session before its login does not notice that its server was killed, and no server starts beside it.
-    "authentication_timeout": "5s",
     "password_encryption": "scram-sha-256",
     "log_min_messages": "warning",
     # A statement or row in an error's DETAIL may hold a prompt, and prompts are never logged.
@@ -84,9 +82,9 @@ class EmbeddedPostgres(EmbeddedServer):
         return True
 
     def _kill_left_behind(self) -> None:
-        """Sessions of a killed server hold its shared memory, and the next server refuses to start beside them.
+        """What a killed server leaves behind may hold its shared memory, and no new one starts beside it.
 
-        Each leads a process group of its own, but works in the data folder. Without ``/proc`` they time out.
+        A minute of that was seen. Each leads a process group of its own, but works in the data folder.
         """
         for process in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):  # gone meanwhile, or another user's
