@@ -147,3 +147,21 @@ def test_the_queue_holds_json_and_no_pickle(redis_db: str) -> None:
     redis.close()
     assert b"lighthouse" in zlib.decompress(stored[b"data"])
     assert b"lighthouse" not in stored[b"description"]
+
+
+def test_half_a_record_of_a_wiped_redis_is_no_obstacle(redis_db: str) -> None:
+    """Redis was emptied while RQ was about to write to a job's record: what is left has data and no status."""
+    redis = Redis.from_url(redis_db)
+    executor = LocalExecutor(redis)
+    job = spec()
+    key = f"rq:job:{executor.submit(job)}"
+    redis.hdel(key, "status")
+    executor.cancel(job.job_id)
+    assert executor.liveness(job.job_id) is Liveness.ABSENT
+    executor.submit(job)
+    redis.hdel(key, "status")
+    redis.delete(f"rq:queue:{names.RENDER_QUEUE}")
+    assert executor.liveness(job.job_id) is Liveness.GONE
+    executor.submit(job)
+    assert executor.liveness(job.job_id) is Liveness.WAITING
+    redis.close()

@@ -97,7 +97,7 @@ class Ingest:
             except NoSuchJobError:
                 continue  # wiped between the two reads; the runner sends the batch again
             batch = EventBatch.model_validate_json(job.args[0])
-            job.delete()
+            self._redis.delete(job.key)  # RQ's own delete raises when the record was wiped in between
             known = self._seen.setdefault(batch.job_id, [])
             if batch.attempt_id not in known:
                 known.append(batch.attempt_id)

@@ -12,7 +12,7 @@ from uuid import UUID
 from redis import Redis
 from redis.exceptions import RedisError
 from rq import Queue
-from rq.exceptions import NoSuchJobError
+from rq.exceptions import InvalidJobOperation, NoSuchJobError
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
@@ -47,7 +47,7 @@ class LocalExecutor:
                 return rq_id
             stale = self._fetch(rq_id)
             if stale is not None:
-                stale.delete()
+                self._forget(stale)
             self._redis.delete(names.cancel_key(spec.job_id))
             self._queue.enqueue_call(
                 names.RENDER_FUNCTION,
@@ -66,7 +66,7 @@ class LocalExecutor:
             rq_id = names.render_rq_id(job_id)
             waiting = self._fetch(rq_id)
             if waiting is not None and self._is_waiting(rq_id):
-                waiting.delete()
+                self._forget(waiting)
 
     def liveness(self, job_id: UUID) -> Liveness:
         with _redis_errors():
@@ -76,6 +76,15 @@ class LocalExecutor:
             if self._is_waiting(rq_id):
                 return Liveness.WAITING
             return Liveness.ABSENT if self._fetch(rq_id) is None else Liveness.GONE
+
+    def _forget(self, job: Job) -> None:
+        """Take a message out of the queue and RQ's registries."""
+        try:
+            job.delete()
+        except InvalidJobOperation:
+            # A Redis that lost everything and was written to again keeps half a record, which RQ can't delete.
+            self._redis.lrem(self._queue.key, 0, job.id)
+            self._redis.delete(job.key)
 
     def _is_waiting(self, rq_id: str) -> bool:
         return self._redis.lpos(self._queue.key, rq_id) is not None
