@@ -73,6 +73,12 @@ test-integration: setup test-parts ## On real PostgreSQL, Redis, HTTP, S3 and di
 e2e: setup test-parts ## The whole system as a user has it: `dreamforge up` in a process of its own
 	@$(PYTEST) tests/e2e $(ARGS)
 
+test-faults: setup ## Processes killed at every named crash point and by lot, under load; then every promise checked
+	@$(PYTEST) tests/faults $(ARGS)
+
+soak: setup ## The same for MINUTES=20; prints a table of faults and one of broken promises (ARGS="--seed 1")
+	@$(PY) -m tests.faults.soak --minutes $(or $(MINUTES),20) $(ARGS)
+
 test-parts: setup-sdxl
 	@if command -v go >/dev/null 2>&1; then $(MAKE) --no-print-directory s3-server || true; fi
 
@@ -103,4 +109,4 @@ revision: setup ## A new migration from the tables (M="what it does"; DF_DATABAS
 	@$(PY) scripts/revision.py "$(M)"
 
 .PHONY: help demo test setup setup-sdxl dev inspect-env lint fmt type verify test-unit test-contract \
-  test-integration e2e test-parts bench openapi golden env-example lock s3-server migrate revision
+  test-integration e2e test-faults soak test-parts bench openapi golden env-example lock s3-server migrate revision

@@ -36,6 +36,7 @@ SECTIONS = {
     "SdxlSettings": "SDXL backend (render child of the runner)",
     "UpSettings": "Command line (dreamforge up)",
     "CliSettings": "Command line (dreamforge jobs, dreamforge demo)",
+    "CrashSettings": "Fault tests (never in an installation)",
 }
 
 HEADER = """\

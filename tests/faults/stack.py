@@ -26,7 +26,12 @@ PARTS = {
     "redis": ("redis",),
 }
 #: Recovery is ours to set; a person's patience is longer than a test's. Ten attempts: chance may hit one job thrice.
-PATIENCE = {"DF_SILENCE_SECONDS": "2", "DF_RESTART_LONGEST_SECONDS": "1", "DF_MAX_ATTEMPTS": "10"}
+PATIENCE = {
+    "DF_SILENCE_SECONDS": "2",
+    "DF_RESTART_LONGEST_SECONDS": "1",
+    "DF_MAX_ATTEMPTS": "10",
+    "DF_MAX_RUNNER_LOSSES": "10",
+}
 
 
 class Stack(System):
