@@ -27,6 +27,8 @@ from dreamforge_runner.backends import registry
 from dreamforge_runner.backends.base import Backend, Item, Memory, RenderCanceled
 
 _PR_SET_PDEATHSIG = 1
+#: Steps are told no oftener than this: readers see four a second, and a message costs more than a fast step may.
+_TELL_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -137,8 +139,13 @@ class RenderChild:
         self._channel.send(wire.JobReady(*source, seconds, reused, loaded.checkpoint_hash))
 
     def _render(self, backend: Backend, item: Item) -> None:
+        told = 0.0
+
         def on_step(done: int) -> bool:
-            self._channel.send(wire.StepDone(item.index, done))
+            nonlocal told
+            if (now := time.monotonic()) - told >= _TELL_SECONDS:
+                told = now
+                self._channel.send(wire.StepDone(item.index, done))
             reach(CrashPoint.CHILD_DENOISING)
             return not self._cancel.is_set()
 
