@@ -234,19 +234,7 @@ class Outbox:
         if not events:
             return None
         # What was sent before, not `first - 1`: events dropped from a full spool are no gap.
-        return self._batch(self._sent, events)
-
-    def _batch(self, prev_seq: int, events: list[RunnerEvent]) -> EventBatch:
-        whose = self._spool.header
-        return EventBatch(
-            job_id=whose.job_id,
-            step=whose.step,
-            shard=whose.shard,
-            attempt_id=whose.attempt_id,
-            correlation_id=whose.correlation_id,
-            prev_seq=prev_seq,
-            events=events,
-        )
+        return self._spool.header.batch(self._sent, events)
 
     def _ask_for_ack(self, now: float) -> None:
         if self._sent <= self._acked or now < self._ack_due:
@@ -296,7 +284,7 @@ class Outbox:
     def _tell_gpu(self, event: RunnerEvent) -> None:
         """A refused attempt's GPU verdict is still recorded; it is sent once, and no ack is waited for."""
         try:
-            self._sink.send(self._batch(event.seq - 1, [event]))
+            self._sink.send(self._spool.header.batch(event.seq - 1, [event]))
         except TransportUnavailable:
             log.warning("a refused attempt's GPU verdict is lost", attempt_id=self.attempt_id)
 

@@ -19,6 +19,7 @@ from dreamforge.events import (
     RUNNER_EVENT,
     ArtifactStored,
     AttemptFinished,
+    EventBatch,
     GpuMeasured,
     ItemProgressed,
     LogWritten,
@@ -56,6 +57,17 @@ class Header(BaseModel):
             shard=spec.shard.index,
             attempt_id=attempt_id,
             correlation_id=spec.correlation_id,
+        )
+
+    def batch(self, prev_seq: int, events: list[RunnerEvent]) -> EventBatch:
+        return EventBatch(
+            job_id=self.job_id,
+            step=self.step,
+            shard=self.shard,
+            attempt_id=self.attempt_id,
+            correlation_id=self.correlation_id,
+            prev_seq=prev_seq,
+            events=events,
         )
 
 
