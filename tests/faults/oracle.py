@@ -158,6 +158,9 @@ def _replays(stack: Stack, account: Account) -> Iterable[str]:
 def _replay(client: Client, job: Promised) -> Iterable[str]:
     frames = _replayed.get((id(client), job.id))
     if frames is None:
+        if client.http.get(f"/v1/jobs/{job.id}").status_code == 404:
+            yield f"{job.id}: there is no such job"
+            return
         *frames, end = client.stream(job.id)
         if [frame.id for frame in frames] != list(range(1, len(frames) + 1)) or end.data != {"last_seq": len(frames)}:
             yield f"{job.id}: ids {[frame.id for frame in frames]}, {end}"
