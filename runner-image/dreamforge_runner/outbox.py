@@ -14,11 +14,13 @@ from typing import Any, TypeVar
 
 from dreamforge import telemetry
 from dreamforge.crashpoints import CrashPoint, reach
+from dreamforge.errors import ErrorCode
 from dreamforge.events import (
     ArtifactStored,
     AttemptFinished,
     AttemptStarted,
     EventBatch,
+    Failure,
     GpuMeasured,
     ItemProgressed,
     Level,
@@ -165,8 +167,8 @@ class Outbox:
         self._retry_after = RETRY_SECONDS
         return self._until_next()
 
-    def abandon_as_stopped(self) -> None:
-        """End the attempt of a process that died before it could."""
+    def abandon_as_lost(self) -> None:
+        """End the attempt of a process that died before it could. It counts: a job that kills its runner must end."""
         if not self._spool.finished:
             if not self._spool.measured:
                 self.emit(
@@ -178,7 +180,10 @@ class Outbox:
                     clean=None,
                     child_discarded=True,
                 )
-            self.emit(AttemptFinished, outcome=Outcome.STOPPED, exit_code=30, items_done=self._spool.stored)
+            why = Failure(code=ErrorCode.RUNNER_LOST, message="The runner's process died while it had the job")
+            self.emit(
+                AttemptFinished, outcome=Outcome.FAILED, exit_code=1, items_done=self._spool.stored, failure=why
+            )
 
     def _run(self) -> None:
         while not (self._done.is_set() or self._stopping):

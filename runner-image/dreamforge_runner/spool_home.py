@@ -100,7 +100,7 @@ class LeftoverDrain:
             if self._on_found is not None:
                 self._on_found(spool.header)
             outbox = Outbox(spool, self._sink)
-            outbox.abandon_as_stopped()
+            outbox.abandon_as_lost()
             while not outbox.drained and not self._stopping.wait(outbox.turn()):
                 pass
             if not outbox.drained:

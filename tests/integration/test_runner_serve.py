@@ -240,7 +240,9 @@ def test_a_killed_runner_takes_its_child_along_and_the_next_one_ends_its_attempt
     wait_for(lambda: not is_running(child))
     again = start_runner()
     end = finished(ingest, spec)
-    assert (end.outcome, end.items_done) == (Outcome.STOPPED, 1)
+    assert (end.outcome, end.items_done) == (Outcome.FAILED, 1)
+    assert end.failure is not None
+    assert end.failure.code is ErrorCode.RUNNER_LOST
     # The job comes again: what is stored is reported, not rendered again, and a drawn seed is kept.
     seeds = {event.item_index: event.item_seed for event in ingest.of(spec.job_id, ItemStarted)}
     Redis.from_url(redis_db).delete(names.lease_key(spec.job_id), f"rq:job:{names.render_rq_id(spec.job_id)}")

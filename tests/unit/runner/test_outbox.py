@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from dreamforge.errors import ErrorCode
 from dreamforge.events import (
     ArtifactStored,
     AttemptFinished,
@@ -192,11 +193,13 @@ def test_a_leftover_without_an_end_gets_one_with_its_count(bench: Bench, tmp_pat
     later = Bench(tmp_path, spool=loaded)
     later.sink = bench.sink
     later.outbox = Outbox(loaded, bench.sink, clock=later.clock)
-    later.outbox.abandon_as_stopped()
-    later.outbox.abandon_as_stopped()
+    later.outbox.abandon_as_lost()
+    later.outbox.abandon_as_lost()
     later.pass_time(5)
     assert later.outbox.drained
     end = bench.sink.committed(ATTEMPT)[-1]
     assert isinstance(end, AttemptFinished)
-    assert (end.outcome, end.exit_code, end.items_done) == (Outcome.STOPPED, 30, 1)
+    assert (end.outcome, end.exit_code, end.items_done) == (Outcome.FAILED, 1, 1)
+    assert end.failure is not None
+    assert end.failure.code is ErrorCode.RUNNER_LOST
     assert bench.committed == [1, 2, 3, 4, 5]
