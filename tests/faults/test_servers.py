@@ -3,6 +3,7 @@
 import time
 
 import httpx
+import pytest
 
 from tests.faults import oracle
 from tests.faults.load import Account, Load
@@ -46,7 +47,8 @@ def test_postgres_away_for_a_while(stack, attack):
     print(f"slowest answer {account.slowest:.1f} s")
 
 
-def test_a_runner_that_wakes_up_after_its_job_was_given_away(stack, attack):
+@pytest.mark.parametrize("wakes", ["meanwhile", "afterwards"])
+def test_a_runner_that_stood_still_while_its_job_was_given_away(stack, attack, wakes):
     """The other runner takes the job over; the sleeper's work changes nothing (I6)."""
 
     def faults(_: Load):
@@ -54,6 +56,8 @@ def test_a_runner_that_wakes_up_after_its_job_was_given_away(stack, attack):
         sleeper = until(lambda: stack.runner_of(job), 60, "a runner of the job")
         with stack.still([sleeper]):
             until(lambda: attempts(stack, job) > 1, 60, "another attempt")
+            if wakes == "afterwards":
+                stack.client.wait(job)
         stack.client.wait(job)
 
     attack(faults)
