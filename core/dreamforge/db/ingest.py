@@ -2,6 +2,8 @@
 
 from sqlalchemy import TextClause, text
 
+from dreamforge.db.jobs import UNKNOWN_GPU
+
 #: The job's row under its lock.
 LOCK_JOB: TextClause = text("""
 SELECT j.id, j.status, j.count AS item_count, j.completed, j.progress, j.failures, j.last_seq,
@@ -24,9 +26,9 @@ FROM attempts WHERE job_id = :job_id AND step = :step AND shard = :shard
 """)
 
 #: Give a new attempt its number and close the ones it replaces.
-REGISTER_ATTEMPT: TextClause = text("""
+REGISTER_ATTEMPT: TextClause = text(f"""
 WITH replaced AS (
-  UPDATE attempts SET status = 'lost', finished_at = now()
+  UPDATE attempts SET status = 'lost', finished_at = now(), gpu = {UNKNOWN_GPU}
   WHERE job_id = :job_id AND step = :step AND shard = :shard AND status = 'running')
 INSERT INTO attempts (attempt_id, job_id, step, shard, number, backend, runner, started_at)
 VALUES (:attempt_id, :job_id, :step, :shard, :number, :backend, :runner, :started_at)

@@ -101,6 +101,23 @@ def test_a_newer_attempt_fences_the_older(engine: Engine) -> None:
     assert [a["status"] for a in attempts] == ["lost", "running"]
 
 
+def test_a_replaced_attempt_has_a_gpu_verdict_and_its_own_words_win(engine: Engine) -> None:
+    job_id = create(engine)
+    old, new = Runner(job_id, "run-old"), Runner(job_id, "run-new")
+    say(engine, old.batch(old.started()))
+    say(engine, new.batch(new.started()))
+
+    def verdict() -> dict[str, Any]:
+        found: dict[str, Any] = rows(engine, "SELECT gpu FROM attempts WHERE job_id = :id AND number = 1", id=job_id)[
+            0
+        ]
+        return dict(found["gpu"])
+
+    assert (verdict()["source"], verdict()["child_discarded"]) == ("none", True)
+    assert say(engine, old.batch(old.gpu())).verdict is Verdict.REFUSED_FENCED
+    assert verdict()["child_discarded"] is False
+
+
 def test_an_artifact_reported_by_two_attempts_is_one_row(engine: Engine) -> None:
     job_id = create(engine, count=2)
     old, new = Runner(job_id, "run-a"), Runner(job_id, "run-b")

@@ -10,6 +10,7 @@ from dreamforge.events import (
     ArtifactStored,
     AttemptFinished,
     AttemptStarted,
+    GpuMeasured,
     ItemProgressed,
     ItemStarted,
     Outcome,
@@ -181,6 +182,10 @@ def test_a_refusal_drops_the_spool_and_is_passed_on(bench: Bench, verdict: Verdi
     assert not bench.spool.path.exists()
     store(bench.outbox)  # the attempt may still be winding down: nobody hears it, nothing is written
     assert not bench.spool.path.exists()
+    sent = len(bench.sink.batches)
+    nothing = dict.fromkeys(("start_mib", "peak_mib", "end_mib", "clean"))
+    bench.outbox.emit(GpuMeasured, source="none", child_discarded=True, **nothing)
+    assert [type(event) for batch in bench.sink.batches[sent:] for event in batch.events] == [GpuMeasured]
 
 
 def test_a_leftover_without_an_end_gets_one_with_its_count(bench: Bench, tmp_path: Path):
