@@ -15,6 +15,7 @@ from rq.timeouts import TimerDeathPenalty
 from dreamforge import telemetry
 from dreamforge.crashpoints import CrashPoint, reach
 from dreamforge.transport import names
+from dreamforge_api.worker import tasks
 
 log = telemetry.logger("ingest")
 _RECONNECT_SECONDS = 1.0
@@ -23,6 +24,8 @@ _TTL_SECONDS = 30
 _MAINTENANCE_SECONDS = 60
 #: RQ's heartbeat must not wait longer than this for a run of batches.
 _RUN_SECONDS = 5.0
+#: Messages taken together; bounds the events of one transaction to a few thousand.
+_TOGETHER = 8
 
 
 class IngestWorker(SimpleWorker):
@@ -37,21 +40,32 @@ class IngestWorker(SimpleWorker):
         return
 
     def execute_job(self, job: Job, queue: Queue) -> None:
-        """Commit this batch, and go on with what waits already.
+        """Commit this batch, together with what waits already.
 
-        RQ's loop and bookkeeping cost more round trips than a commit, so they are paid once for a run of batches.
+        RQ's loop and bookkeeping cost more round trips than a commit, so they are paid once for a run of batches; and
+        batches that follow one another become one transaction, so a backlog drains faster than it grew.
         """
         until = time.monotonic() + _RUN_SECONDS
         self._busy = True
         try:
-            found: tuple[Job, Queue] | None = (job, queue)
-            while found is not None:
-                self._ingest(*found)
+            waiting = [job, *self._take(queue, _TOGETHER - 1)]
+            while waiting:
+                self._ingest(waiting, queue)
                 if self._stop_requested or time.monotonic() > until:
                     return
-                found = Queue.dequeue_any([queue], None, connection=self.connection, serializer=JSONSerializer)
+                waiting = self._take(queue, _TOGETHER)
         finally:
             self._busy = False
+
+    def _take(self, queue: Queue, limit: int) -> list[Job]:
+        """What waits, up to ``limit`` messages, without waiting for more."""
+        taken: list[Job] = []
+        while len(taken) < limit:
+            found = Queue.dequeue_any([queue], None, connection=self.connection, serializer=JSONSerializer)
+            if found is None:
+                break
+            taken.append(found[0])
+        return taken
 
     def stop_soon(self) -> None:
         """From a signal handler: leave RQ's blocking wait now, or after the batch in hand."""
@@ -59,19 +73,21 @@ class IngestWorker(SimpleWorker):
         if not self._busy:
             raise StopRequested
 
-    def _ingest(self, job: Job, queue: Queue) -> None:
+    def _ingest(self, waiting: list[Job], queue: Queue) -> None:
         try:
-            job.func(*job.args)
+            tasks.ingest_batches([job.args[0] for job in waiting])
         except Exception:
-            log.exception("a batch can't be ingested", rq_job=job.id)
-            # What fails goes through RQ's own way once more (ingest may repeat anything), which files the message
-            # and its reason with the dead letters.
-            super().execute_job(job, queue)
+            log.exception("batches can't be ingested together", messages=len(waiting))
+            # One by one and RQ's own way (ingest may repeat anything): what fails again is filed, with its reason,
+            # with the dead letters; what does not is committed.
+            for job in waiting:
+                super().execute_job(job, queue)
             return
         reach(CrashPoint.INGEST_ACKED)
         with self.connection.pipeline(transaction=False) as pipe:
-            pipe.lrem(queue.intermediate_queue_key, 1, job.id)
-            pipe.delete(job.key)
+            for job in waiting:
+                pipe.lrem(queue.intermediate_queue_key, 1, job.id)
+                pipe.delete(job.key)
             pipe.execute()
 
 

@@ -1,11 +1,12 @@
-"""The function RQ calls for each batch of events.
+"""The functions that take batches of events off the queue.
 
-RQ imports it by name (:data:`dreamforge.transport.names.INGEST_FUNCTION`), so the process installs what it works
-with before the first job comes.
+RQ imports :func:`ingest_batch` by name (:data:`dreamforge.transport.names.INGEST_FUNCTION`), so the process installs
+what it works with before the first job comes.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from uuid import UUID
 
 from pydantic import ValidationError
 from sqlalchemy import Engine
@@ -33,13 +34,15 @@ class Ingestor:
         self._policy = policy
         self._stop = stop
 
-    def __call__(self, text: str) -> None:
-        """Ingest one batch. What it raises sends the message to the dead letters with the reason."""
-        try:
-            batch = BATCH.validate_json(text)
-        except ValidationError as error:
-            metrics.INGEST_BATCHES.labels("rejected").inc()
-            raise ingest.BadBatch(f"not a batch: {error.errors(include_input=False, include_url=False)}") from None
+    def __call__(self, texts: Sequence[str]) -> None:
+        """Ingest messages; those of an attempt that follow one another are one transaction.
+
+        What it raises for a single message sends that to the dead letters with the reason. All of it may be repeated.
+        """
+        for batch in chained([_parsed(text) for text in texts]):
+            self._ingest(batch)
+
+    def _ingest(self, batch: EventBatch) -> None:
         with telemetry.bound(job_id=batch.job_id, step=batch.step, correlation_id=batch.correlation_id):
             try:
                 done = self._commit(batch)
@@ -89,6 +92,33 @@ class Ingestor:
             _count_finish(done)
 
 
+def _parsed(text: str) -> EventBatch:
+    try:
+        return BATCH.validate_json(text)
+    except ValidationError as error:
+        metrics.INGEST_BATCHES.labels("rejected").inc()
+        raise ingest.BadBatch(f"not a batch: {error.errors(include_input=False, include_url=False)}") from None
+
+
+def chained(batches: Iterable[EventBatch]) -> list[EventBatch]:
+    """The same events in fewer batches: one that goes on exactly where its attempt's last one ended is joined to it.
+
+    Order within an attempt is kept.
+    """
+    joined: list[EventBatch] = []
+    newest: dict[tuple[UUID, str, int, str], int] = {}
+    for batch in batches:
+        attempt = (batch.job_id, batch.step, batch.shard, batch.attempt_id)
+        place = newest.get(attempt)
+        if place is not None and batch.prev_seq == joined[place].last_seq:
+            longer = [*joined[place].events, *batch.events]
+            joined[place] = joined[place].model_copy(update={"events": longer})
+        else:
+            newest[attempt] = len(joined)
+            joined.append(batch)
+    return joined
+
+
 def _count_gpu(done: ingest.Ingested) -> None:
     gpu = done.changes.gpu if done.changes else None
     if gpu is None:
@@ -113,17 +143,22 @@ def _count_finish(done: ingest.Ingested) -> None:
         metrics.JOB_DURATION.labels(state).observe(max((finished.ts - done.created).total_seconds(), 0.0))
 
 
-_installed: Callable[[str], None] | None = None
+_installed: Callable[[Sequence[str]], None] | None = None
 
 
-def install(ingestor: Callable[[str], None]) -> None:
+def install(ingestor: Callable[[Sequence[str]], None]) -> None:
     """Give this process's batches to ``ingestor``."""
     global _installed
     _installed = ingestor
 
 
-def ingest_batch(text: str) -> None:
-    """Commit one batch, given as JSON text."""
+def ingest_batches(texts: Sequence[str]) -> None:
+    """Commit several batches, each given as JSON text."""
     if _installed is None:
-        raise RuntimeError("ingest_batch runs only inside `python -m dreamforge_api.worker`")
-    _installed(text)
+        raise RuntimeError("batches are ingested only inside `python -m dreamforge_api.worker`")
+    _installed(texts)
+
+
+def ingest_batch(text: str) -> None:
+    """Commit one batch, given as JSON text: what a message on the queue names."""
+    ingest_batches([text])
