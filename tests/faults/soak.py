@@ -54,6 +54,8 @@ def _soak(stack: Stack, seed: int, seconds: float, clients: int) -> bool:
     account = load.finish(600)
     drained = time.monotonic()
     verdict = oracle.judge(stack, account, settle_seconds=120)
+    armed = [point for point in CrashPoint if chaos.counts[f"crash point {point}"]]
+    verdict.broken["crash point that killed nobody"] = [point for point in armed if stack.marks.victim(point) is None]
     stack.remove_orphans()
     verdict.broken["I3 stray image after the sweep"] = ["stray"] * oracle.judge(stack, account, 0).strays
     _table("faults", sorted(chaos.counts.items()), total=True)
