@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from redis import Redis
-from rq import Queue
+from rq import Queue, SimpleWorker
 from rq.serializers import JSONSerializer
 from sqlalchemy import Engine
 
@@ -72,8 +72,17 @@ class IngestBench:
         return min(_rate(EVENTS, lambda: self._redis_loop(lines)), _rate(EVENTS, lambda: self._copy_loop(lines)))
 
     def job_per_event(self) -> float:
-        """RQ as it is mostly used: one job, one row, one commit for each event."""
-        return self.ours(JOB_PER_EVENT, 1)
+        """RQ as it is mostly used: stock worker without forks, one job, one row and one commit for each event."""
+        queue = Queue("bench-one", connection=self._redis, serializer=JSONSerializer)
+        _single.clear()
+        _single.append(self._engine)
+        lines = self._lines(JOB_PER_EVENT)
+        begin = time.perf_counter()
+        for line in lines:
+            queue.enqueue(insert_one, [str(part) for part in line], result_ttl=0)
+        worker = SimpleWorker([queue], connection=self._redis, serializer=JSONSerializer, log_job_description=False)
+        worker.work(logging_level="WARNING", burst=True)
+        return JOB_PER_EVENT / (time.perf_counter() - begin)
 
     def _lines(self, count: int) -> list[tuple[object, ...]]:
         """Rows as ingest writes them: taken from what it wrote."""
@@ -109,6 +118,17 @@ class IngestBench:
                         for line in lines[start : start + BATCH]:
                             copy.write_row(line)
                     driver.commit()
+
+
+_single: list[Engine] = []
+
+
+def insert_one(line: list[str]) -> None:
+    """The reference's task: one row, one commit."""
+    with _single[0].begin() as connection:
+        connection.exec_driver_sql(
+            f"INSERT INTO events ({_COLUMNS}) VALUES ({', '.join(['%s'] * len(line))})", tuple(line)
+        )
 
 
 def _last_id(found: Any) -> bytes:
