@@ -5,7 +5,6 @@ The attempt calls :meth:`Outbox.emit` and :meth:`Outbox.progress` from any threa
 """
 
 import contextvars
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -49,11 +48,6 @@ _IDLE_SECONDS = 30.0
 _URGENT = (AttemptStarted, ArtifactStored, AttemptFinished)
 
 EventT = TypeVar("EventT", bound=RunnerEvent)
-
-
-def host_name() -> str:
-    """What events call this runner when nobody named it."""
-    return socket.gethostname()[:256]
 
 
 class Outbox:

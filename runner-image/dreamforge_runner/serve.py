@@ -17,7 +17,7 @@ from dreamforge_runner import faults, tasks
 from dreamforge_runner.attempt import Halt, Inbox
 from dreamforge_runner.backends import registry
 from dreamforge_runner.lease import Lease, release_of_the_dead
-from dreamforge_runner.outbox import Outbox, host_name
+from dreamforge_runner.outbox import Outbox
 from dreamforge_runner.settings import RunnerSettings
 from dreamforge_runner.spool_home import LeftoverDrain, SpoolHome, draw_attempt_id, wait_all
 from dreamforge_runner.supervisor import Supervisor
@@ -122,8 +122,7 @@ class Server:
 
     def _decline(self, spec: RenderSpec, outbox: Outbox) -> None:
         """Canceled before it began: say so in events, in case nobody else did."""
-        runner = self._settings.runner_name or host_name()
-        outbox.emit(AttemptStarted, backend=registry.name_of(spec.model.kind), runner=runner)
+        outbox.emit(AttemptStarted, backend=registry.name_of(spec.model.kind), runner=self._settings.name)
         code = faults.exit_code(Outcome.CANCELED, None)
         outbox.emit(AttemptFinished, outcome=Outcome.CANCELED, exit_code=code, items_done=0)
 

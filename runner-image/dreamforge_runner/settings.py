@@ -1,5 +1,6 @@
 """Settings of the runner process."""
 
+import socket
 from pathlib import Path
 from typing import Annotated
 
@@ -71,6 +72,11 @@ class RunnerSettings(DfSettings):
             where = self.generate_model_path or "nothing: DF_GENERATE_MODEL_PATH is not set"
             raise ValueError(f"DF_RUNNER_BACKEND: sdxl needs a checkpoint file; looked at {where}")
         return self
+
+    @property
+    def name(self) -> str:
+        """What events call this runner."""
+        return self.runner_name or socket.gethostname()[:256]
 
     @property
     def has_checkpoint(self) -> bool:

@@ -15,7 +15,7 @@ from dreamforge.storage.base import Storage
 from dreamforge_runner import faults, gpu, wire
 from dreamforge_runner.attempt import Attempt, Ending, Halted, Inbox
 from dreamforge_runner.backends import registry
-from dreamforge_runner.outbox import Outbox, host_name
+from dreamforge_runner.outbox import Outbox
 from dreamforge_runner.process import ChildProcess
 from dreamforge_runner.settings import RunnerSettings
 
@@ -70,8 +70,7 @@ class Supervisor:
 
     def run(self, spec: RenderSpec, outbox: Outbox, inbox: Inbox, ours: Callable[[], bool] = lambda: True) -> Result:
         """Render a shard and say how it went; every exit path ends in the same three steps."""
-        runner = self._settings.runner_name or host_name()
-        outbox.emit(AttemptStarted, backend=registry.name_of(spec.model.kind), runner=runner)
+        outbox.emit(AttemptStarted, backend=registry.name_of(spec.model.kind), runner=self._settings.name)
         if self._child is None or not self._child.alive:
             self._forget_child()
         watch = _Watch(gpu.Sampler(self._gauge) if self._gauge else None)

@@ -12,7 +12,18 @@ LISTED = re.findall(r"^([a-z][a-z0-9-]*):.*?## .+$", MAKEFILE, re.M)
 
 PROMISED = {
     *("setup", "demo", "dev", "inspect-env", "migrate", "revision"),
-    *("test", "test-unit", "test-contract", "test-integration", "e2e", "test-faults", "soak", "bench", "golden", "s3-server"),
+    *(
+        "test",
+        "test-unit",
+        "test-contract",
+        "test-integration",
+        "e2e",
+        "test-faults",
+        "soak",
+        "bench",
+        "golden",
+        "s3-server",
+    ),
     *("lint", "fmt", "type", "verify", "openapi", "lock"),
 }
 
