@@ -1,9 +1,12 @@
-"""A running stack that a whole session shares."""
+"""A running stack that a whole session shares; an API of its own, and a way into its database, for each module."""
 
 from collections.abc import Iterator
 
 import pytest
+from sqlalchemy import Engine
 
+from dreamforge.db.engine import open_engine
+from tests.api_server import Api
 from tests.servers.stack import Up
 
 
@@ -15,3 +18,16 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
         yield up.start()
     finally:
         up.end()
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory, database_url: str, redis_url: str) -> Iterator[Api]:
+    with Api(tmp_path_factory.mktemp("api"), database_url, redis_url) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def engine(database_url: str) -> Iterator[Engine]:
+    made = open_engine(database_url, pool_size=12)
+    yield made
+    made.dispose()

@@ -2,7 +2,6 @@
 
 import threading
 import uuid
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 import redis
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Engine, text
 
 from dreamforge.transport import names
 from tests.api_server import Api, Recorder
@@ -22,19 +21,6 @@ FIELDS = {
     "params", "labels", "count", "completed", "queue_position", "eta_seconds", "warnings", "error", "executor",
     "urls", "deadline_at", "cancel_requested_at",
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def api(tmp_path_factory: pytest.TempPathFactory, database_url: str, redis_url: str) -> Iterator[Api]:
-    with Api(tmp_path_factory.mktemp("api"), database_url, redis_url) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def engine(database_url: str) -> Iterator[Engine]:
-    made = create_engine(database_url)
-    yield made
-    made.dispose()
 
 
 def test_a_new_job_is_answered_whole_and_reads_back_the_same(api: Api) -> None:

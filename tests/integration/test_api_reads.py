@@ -3,7 +3,6 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -11,7 +10,7 @@ from uuid import UUID
 
 import httpx
 import pytest
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Engine, text
 from uuid_utils.compat import uuid7
 
 from dreamforge.db import artifacts
@@ -20,19 +19,6 @@ from tests.api_server import SIGNING_KEY, Api, Recorder, log, poll, progress
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 2000
 SHA = hashlib.sha256(PNG).hexdigest()
-
-
-@pytest.fixture(scope="module")
-def api(tmp_path_factory: pytest.TempPathFactory, database_url: str, redis_url: str) -> Iterator[Api]:
-    with Api(tmp_path_factory.mktemp("api"), database_url, redis_url) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def engine(database_url: str) -> Iterator[Engine]:
-    made = create_engine(database_url)
-    yield made
-    made.dispose()
 
 
 @pytest.fixture(scope="module")

@@ -2,13 +2,10 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
 from sqlalchemy import Engine, text
 
-from dreamforge.db.engine import open_engine
 from dreamforge.errors import ErrorCode
 from dreamforge.events import Failure, Outcome
 from dreamforge_api.worker.ingest import ingest_batch
@@ -16,19 +13,6 @@ from dreamforge_api.worker.retry import RetryPolicy
 from tests.api_server import Api, parse_sse, poll
 from tests.jobs import Runner, create
 from tests.servers.stack import clean_environment
-
-
-@pytest.fixture(scope="module")
-def api(tmp_path_factory: pytest.TempPathFactory, database_url: str, redis_url: str) -> Iterator[Api]:
-    with Api(tmp_path_factory.mktemp("api"), database_url, redis_url) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def engine(database_url: str) -> Iterator[Engine]:
-    made = open_engine(database_url)
-    yield made
-    made.dispose()
 
 
 def old_job(engine: Engine, days: int) -> str:

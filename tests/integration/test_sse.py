@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import Engine
 
 from dreamforge.jobs import JobState
 from tests.api_server import Api, Recorder, log, parse_sse, poll, progress, sse
@@ -21,13 +21,6 @@ def api(tmp_path_factory: pytest.TempPathFactory, database_url: str, redis_url: 
     settings = {"DF_SSE_HEARTBEAT_SECONDS": "0.4", "DF_SSE_WINDOW_EVENTS": "100", "DF_SSE_MAX_STREAMS": "60"}
     with Api(tmp_path_factory.mktemp("api"), database_url, redis_url, **settings) as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def engine(database_url: str) -> Iterator[Engine]:
-    made = create_engine(database_url)
-    yield made
-    made.dispose()
 
 
 @pytest.fixture
