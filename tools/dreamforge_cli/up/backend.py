@@ -11,7 +11,8 @@ from dreamforge_cli.settings import DEFAULT_CHECKPOINT
 
 _LIBRARIES = ("torch", "diffusers", "transformers", "accelerate", "safetensors")
 HOW_TO_GET_SDXL = (
-    "for SDXL: pip install 'dreamforge[sdxl]' (in a checkout: make setup-sdxl) and give a checkpoint (--model FILE, DF_GENERATE_MODEL_PATH, "
+    "for SDXL: pip install 'dreamforge[sdxl]' (in a checkout: make setup-sdxl) and give a checkpoint "
+    "(--model FILE, DF_GENERATE_MODEL_PATH, "
     f"or {DEFAULT_CHECKPOINT})"
 )
 
