@@ -42,7 +42,7 @@ def gone(process: psutil.Process) -> bool:
 def find_child(stack: Up, name: str) -> psutil.Process | None:
     """By command line; Redis renames itself, so it is known by its program."""
     if name == "redis":
-        return next((c for c in stack.children() if "redis" in c.name()), None)
+        return next(iter(stack.named("redis")), None)
     return stack.child(*CHILDREN[name])
 
 
@@ -180,7 +180,7 @@ def test_servers_that_are_given_are_used(tmp_path, empty_database_url, redis_db)
     given = {"DF_DATABASE_URL": empty_database_url, "DF_REDIS_URL": redis_db}
     up = Up(tmp_path / "data", "--slots", "2", environment={**given, "DF_FAKE_RUNNER": "1"}).start()
     try:
-        assert not [c for c in up.children() if "postgres" in c.name() or "redis" in c.name()]
+        assert not up.named("postgres") + up.named("redis")
         assert up.child("dreamforge_runner", "serve")
         assert len([c for c in up.children() if c.cmdline()[-1:] == ["serve"]]) == 2
         assert not (tmp_path / "data" / "postgres").exists()

@@ -1,5 +1,6 @@
 """`dreamforge up` as a person starts it: a process with a data folder, a ready line, and children."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -87,6 +88,15 @@ class Up:
     def children(self) -> list[psutil.Process]:
         assert self.process
         return psutil.Process(self.process.pid).children(recursive=True)
+
+    def named(self, word: str) -> list[psutil.Process]:
+        """All processes below `up` whose program's name holds ``word``; one may end while its name is read."""
+        found = []
+        for child in self.children():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if word in child.name():
+                    found.append(child)
+        return found
 
     def child(self, *words: str) -> psutil.Process | None:
         """The direct child whose command line holds all ``words``."""
