@@ -31,9 +31,6 @@ _MOVES: dict[JobState, frozenset[JobState]] = {
 }
 
 TERMINAL_STATES = frozenset(state for state in JobState if state.terminal)
-LIVE_STATES = frozenset(JobState) - TERMINAL_STATES
-
-StepState = JobState
 
 
 def sources_of(target: JobState) -> frozenset[JobState]:

@@ -1,7 +1,5 @@
 """PostgreSQL for tests: one server a session, one migrated template, one fresh database a module."""
 
-import importlib
-import importlib.util
 import os
 import secrets
 from collections.abc import Iterator
@@ -12,6 +10,7 @@ import psycopg
 from psycopg import sql
 
 from dreamforge.errors import ConfigurationError
+from dreamforge_api import migrate as schema
 from dreamforge_cli.embedded.postgres import EmbeddedPostgres
 
 URL_VARIABLE = "DF_TEST_DATABASE_URL"
@@ -55,8 +54,7 @@ def available() -> str | None:
 
 def migrate(url: str) -> None:
     """Bring a database to the newest schema, by the project's own migrations."""
-    if importlib.util.find_spec("dreamforge_api.migrate") is not None:
-        importlib.import_module("dreamforge_api.migrate").upgrade(url)
+    schema.upgrade(url)
 
 
 @contextmanager

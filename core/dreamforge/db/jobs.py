@@ -5,7 +5,6 @@ the state a job is in. ``FINISH`` is the only statement that ends a job.
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Select, TextClause, func, select, text
@@ -198,11 +197,6 @@ COUNT_BY_STATUS: TextClause = text("SELECT status, count(*) AS jobs FROM jobs GR
 QUEUE_DELAY: TextClause = text(
     "SELECT COALESCE(EXTRACT(epoch FROM now() - min(created_at)), 0) AS seconds FROM jobs WHERE status = 'queued'"
 )
-
-
-def created_since(moment: datetime) -> Select[int]:
-    """How many jobs were made since ``moment``."""
-    return select(func.count()).select_from(jobs).where(jobs.c.created_at >= moment)
 
 
 def queue_positions(job_ids: Sequence[UUID], cap: int = 10_000) -> Select[tuple[object, ...]]:
