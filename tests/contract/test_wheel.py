@@ -28,7 +28,7 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
 
 
 def test_every_module_is_in_the_wheel(names: set[str]):
-    for root in ("core", "api", "runner-image", "tools"):
+    for root in ("core", "api", "operator", "runner-image", "tools"):
         modules = {path.relative_to(ROOT / root).as_posix() for path in (ROOT / root).rglob("*.py")}
         assert modules, root
         assert modules - names == set()
@@ -49,4 +49,4 @@ def test_types_console_script_and_license_are_in(names: set[str]):
 
 def test_nothing_else_is_in_the_wheel(names: set[str]):
     tops = {Path(name).parts[0] for name in names if ".dist-info/" not in name}
-    assert tops == {"dreamforge", "dreamforge_api", "dreamforge_runner", "dreamforge_cli"}
+    assert tops == {"dreamforge", "dreamforge_api", "dreamforge_operator", "dreamforge_runner", "dreamforge_cli"}
