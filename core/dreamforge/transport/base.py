@@ -4,8 +4,10 @@ A transport is a pipe. It may repeat, reorder or lose batches; the spool, the ch
 that follows the Postgres commit make the whole exact.
 """
 
+from collections.abc import Iterable
 from typing import Protocol
 
+from dreamforge.announcements import Announcement, Answer
 from dreamforge.errors import Unavailable
 from dreamforge.events import Ack, EventBatch
 
@@ -23,4 +25,16 @@ class EventSink(Protocol):
 
     def ack(self, attempt_id: str) -> Ack | None:
         """The newest ack of this attempt; ``None`` before the first."""
+        ...
+
+
+class AnnouncementSink(Protocol):
+    """Where the operator tells of RenderJobs. Raises ``TransportUnavailable``."""
+
+    def announce(self, announcement: Announcement) -> None:
+        """Hand over one announcement. Returning means the transport has it; :meth:`answers` tells when it counts."""
+        ...
+
+    def answers(self, asked: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Answer]:
+        """What ingest answered, by ``(uid, type)``; what is not there was not answered (yet, or for a week)."""
         ...

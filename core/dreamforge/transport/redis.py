@@ -1,5 +1,7 @@
 """Redis as the pipe: one RQ job per batch of events, acks read from a key."""
 
+from collections.abc import Iterable
+from contextlib import suppress
 from typing import Final
 from uuid import uuid4
 
@@ -10,6 +12,7 @@ from redis.retry import Retry
 from rq import Queue
 from rq.serializers import JSONSerializer
 
+from dreamforge.announcements import Announcement, Answer
 from dreamforge.events import Ack, EventBatch
 from dreamforge.transport import names
 from dreamforge.transport.base import TransportUnavailable
@@ -67,6 +70,45 @@ class RedisEventSink:
             return Ack.model_validate_json(text)
         except ValidationError:
             return None  # written by another version; the runner sends again and a newer ack replaces it
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._redis.close()
+
+
+class RedisAnnouncements:
+    """The :class:`~dreamforge.transport.base.AnnouncementSink` of every real installation."""
+
+    def __init__(self, url: str) -> None:
+        self._redis = connect(url)
+        self._queue = Queue(names.EVENTS_QUEUE, connection=self._redis, serializer=JSONSerializer)
+
+    def announce(self, announcement: Announcement) -> None:
+        try:
+            self._queue.enqueue_call(
+                names.ANNOUNCE_FUNCTION,
+                args=(announcement.model_dump_json(),),
+                job_id=uuid4().hex,
+                description=f"{announcement.type} {announcement.job_id}",
+                result_ttl=0,
+                failure_ttl=DEAD_LETTER_SECONDS,
+            )
+        except RedisError as error:
+            raise TransportUnavailable(f"Redis can't take announcements now ({type(error).__name__})") from error
+
+    def answers(self, asked: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Answer]:
+        wanted = list(asked)
+        if not wanted:
+            return {}
+        try:
+            texts = self._redis.mget([names.answer_key(uid, type_) for uid, type_ in wanted])
+        except RedisError as error:
+            raise TransportUnavailable(f"Redis can't be asked for answers now ({type(error).__name__})") from error
+        found: dict[tuple[str, str], Answer] = {}
+        for key, text in zip(wanted, texts, strict=True):
+            with suppress(ValidationError):  # none yet, or written by another version
+                found[key] = Answer.model_validate_json(text or "")
+        return found
 
     def close(self) -> None:
         """Give the connections back."""
