@@ -19,6 +19,7 @@ from dreamforge.jobs import StepName
 
 SPEC_VERSION = 1
 MAX_SEED = 2**32 - 1
+MAX_COUNT = 100
 _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")
 
 
@@ -66,6 +67,7 @@ LabelKey = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[A-Za-z0
 LabelValue = Annotated[str, Field(max_length=256), AfterValidator(clean_text)]
 Labels = Annotated[dict[LabelKey, LabelValue], Field(max_length=16)]
 Size = Annotated[int, Field(ge=256, le=2048, multiple_of=8)]
+Count = Annotated[int, Field(ge=1, le=MAX_COUNT)]
 
 
 class StrictModel(BaseModel):
@@ -82,8 +84,8 @@ class StrictModel(BaseModel):
         return {k: v for k, v in data.items() if v is not None or k not in fields or fields[k].is_required()}
 
 
-class RenderParams(StrictModel):
-    """The parameters of a ``generate`` job, with their defaults filled in."""
+class ImageParams(StrictModel):
+    """What an image looks like: the parameters of a ``generate`` job but for how many there are."""
 
     # Bounds stand before the checks of the text: after a check, pydantic would count "items" of an unknown type.
     prompt: Annotated[
@@ -105,11 +107,16 @@ class RenderParams(StrictModel):
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = Field(
         None, description="Seed of the one image; ignored when count is above 1."
     )
-    count: Annotated[int, Field(ge=1, le=100)] = Field(1, description="Images to render.")
     format: Annotated[ImageFormat, Field(strict=False)] = Field(
         ImageFormat.PNG, description="Encoding of the images."
     )
     embed_metadata: bool = Field(True, description="Write prompt, seed and settings into each image.")
+
+
+class RenderParams(ImageParams):
+    """The parameters of a ``generate`` job, with their defaults filled in."""
+
+    count: Count = Field(1, description="Images to render.")
 
 
 class ModelRef(BaseModel):
