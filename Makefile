@@ -76,14 +76,22 @@ e2e: setup test-parts ## The whole system as a user has it: `dreamforge up` in a
 test-faults: setup ## Processes killed at every named crash point and by lot, under load; then every promise checked
 	@$(PYTEST) tests/faults $(ARGS)
 
+test-cluster: setup cluster-build ## On a real Kubernetes: the one KUBECONFIG names, else one of its own (needs Linux, root, Go)
+	@$(PYTEST) tests/cluster $(ARGS)
+
 soak: setup ## The same for MINUTES=20; prints a table of faults and one of broken promises (ARGS="--seed 1")
 	@$(PY) -m tests.faults.soak --minutes $(or $(MINUTES),20) $(ARGS)
 
 test-parts: setup-sdxl
-	@if command -v go >/dev/null 2>&1; then $(MAKE) --no-print-directory s3-server || true; fi
+	@if command -v go >/dev/null 2>&1; then $(MAKE) --no-print-directory s3-server || true; \
+	  if [ "$${DF_SKIP_CLUSTER:-}" != 1 ]; then $(MAKE) --no-print-directory cluster-build || true; fi; fi
 
 bench: setup setup-sdxl ## The speed targets, both sides interleaved in one run (ARGS= picks some)
 	@$(PY) -m benchmarks $(ARGS)
+
+##@ Test cluster
+cluster-build: ## Build Kubernetes from Go modules into .cache/cluster (needs Linux and Go 1.26; minutes the first time)
+	@tests/cluster/build.sh
 
 ##@ Generate
 openapi: setup ## Write docs/openapi/ from the app
@@ -109,4 +117,4 @@ revision: setup ## A new migration from the tables (M="what it does"; DF_DATABAS
 	@$(PY) scripts/revision.py "$(M)"
 
 .PHONY: help demo test setup setup-sdxl dev inspect-env lint fmt type verify test-unit test-contract \
-  test-integration e2e test-faults soak test-parts bench openapi golden env-example lock s3-server migrate revision
+  test-integration e2e test-faults test-cluster cluster-build soak test-parts bench openapi golden env-example lock s3-server migrate revision

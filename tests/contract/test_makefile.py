@@ -19,6 +19,8 @@ PROMISED = {
         "test-integration",
         "e2e",
         "test-faults",
+        "test-cluster",
+        "cluster-build",
         "soak",
         "bench",
         "golden",
