@@ -4,6 +4,7 @@ Each client makes small bursts of mixed jobs, cancels some, follows some live ov
 and waits for the end of all. What it was promised is kept for the oracle.
 """
 
+import contextlib
 import random
 import threading
 import time
@@ -17,6 +18,8 @@ from tests.e2e.client import TERMINAL, Client, Frame, Interrupted
 #: How long a client waits for one job to end before it calls the job stuck.
 STUCK_SECONDS = 120.0
 _PAUSE = 0.1
+#: Names of the part of a link's query that makes it valid: of our own links, and of S3's.
+_SIGNATURES = ("signature", "X-Amz-Signature")
 
 
 @dataclass
@@ -36,8 +39,18 @@ class Account:
 
     jobs: list[Promised] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
+    stuck: list[str] = field(default_factory=list)
     retries: int = 0
     slowest: float = 0.0
+    #: Stands in every prompt, and nowhere that people other than the owner read.
+    canary: str = ""
+    #: Signatures of links that were handed out, and the bodies of all answers that were errors.
+    signatures: list[str] = field(default_factory=list)
+    refusals: list[str] = field(default_factory=list)
+
+
+class Stuck(Exception):
+    """A job did not end in time."""
 
 
 class Load:
@@ -46,10 +59,10 @@ class Load:
     def __init__(self, url: str, seed: int, clients: int = 3, size: int = 384) -> None:
         self._url = url
         self._size = size
-        self._seed = seed
+        self.seed = seed
         self._leaving = threading.Event()
         self._lock = threading.Lock()
-        self.account = Account()
+        self.account = Account(canary=f"canary{seed:08x}")
         self._threads = [threading.Thread(target=self._client, args=(n,), daemon=True) for n in range(clients)]
 
     def start(self) -> "Load":
@@ -67,11 +80,14 @@ class Load:
         return self.account
 
     def _client(self, number: int) -> None:
-        chance = random.Random(f"{self._seed}-{number}")
+        chance = random.Random(f"{self.seed}-{number}")
         with Client(self._url) as client:
             while not self._leaving.is_set():
                 try:
                     self._burst(client, chance)
+                except Stuck as error:
+                    with self._lock:
+                        self.account.stuck.append(str(error))
                 except Exception as error:  # noqa: BLE001 - the edge of this thread; the oracle reports it
                     with self._lock:
                         self.account.errors.append(f"{type(error).__name__}: {error}")
@@ -87,12 +103,46 @@ class Load:
             _follow(client, chance.choice(made))
         for job in made:
             self._wait(client, job)
+        if chance.random() < 0.3:
+            self._download(client, chance.choice(made))
+        if chance.random() < 0.2:
+            self._blunder(client, chance)
 
-    def _create(self, client: Client, chance: random.Random) -> Promised:
-        count = chance.randint(1, 5)
+    def pile(self, jobs: int) -> None:
+        """So many more jobs, for nobody to wait for."""
+        chance = random.Random(f"{self.seed}-pile")
+        with Client(self._url) as client:
+            for _ in range(jobs):
+                self._create(client, chance, count=5)
+
+    def _download(self, client: Client, job: Promised) -> None:
+        """Take the images by the links that are handed out."""
+        for artifact in self._ask(client, "GET", f"/v1/jobs/{job.id}/artifacts")["items"]:
+            query = httpx.URL(artifact["url"]).params
+            with self._lock:
+                self.account.signatures += [query[name] for name in _SIGNATURES if name in query]
+            with contextlib.suppress(httpx.TransportError):
+                answer = client.http.get(artifact["url"])
+                assert answer.status_code in (200, 503), f"{artifact['key']}: {answer.status_code}"
+
+    def _blunder(self, client: Client, chance: random.Random) -> None:
+        """A request that is refused, for what its refusal says."""
+        wrong = chance.choice(({"width": 7}, {"steps": "many"}, {"no_such_field": 1}, {"model_id": "no-such-model"}))
+        with contextlib.suppress(httpx.TransportError):
+            answer = client.http.post("/v1/jobs", json={"type": "generate", "prompt": self.account.canary, **wrong})
+            assert answer.status_code >= 400, f"{wrong}: {answer.status_code}"
+            self._note_refusal(answer)
+
+    def _note_refusal(self, answer: httpx.Response) -> None:
+        with self._lock:
+            self.account.refusals.append(answer.text)
+
+    def _create(self, client: Client, chance: random.Random, count: int = 0) -> Promised:
+        count = count or chance.randint(1, 5)
         body = {
             "type": "generate",
-            "prompt": "a lighthouse",
+            "prompt": f"a lighthouse, {self.account.canary}",
+            "negative_prompt": f"fog, {self.account.canary}",
             "width": self._size,
             "height": 256,
             "steps": chance.randint(2, 8),
@@ -127,6 +177,8 @@ class Load:
                 return found
             with self._lock:
                 self.account.retries += 1
+            if answer is not None:
+                self._note_refusal(answer)
             time.sleep(_PAUSE)
         raise AssertionError(f"{method} {path}: no answer in {STUCK_SECONDS} s")
 
@@ -134,7 +186,7 @@ class Load:
         deadline = time.monotonic() + STUCK_SECONDS
         while self._ask(client, "GET", f"/v1/jobs/{job.id}")["status"] not in TERMINAL:
             if time.monotonic() > deadline:
-                raise AssertionError(f"job {job.id} is stuck")
+                raise Stuck(f"job {job.id} did not end in {STUCK_SECONDS:g} s")
             time.sleep(_PAUSE)
 
 
@@ -143,7 +195,7 @@ def _follow(client: Client, job: Promised) -> None:
     deadline = time.monotonic() + STUCK_SECONDS
     while not job.live or job.live[-1].event != "end":
         if time.monotonic() > deadline:
-            raise AssertionError(f"the stream of job {job.id} has no end")
+            raise Stuck(f"the stream of job {job.id} has no end")
         after = job.live[-1].id if job.live else None
         try:
             for frame in client.stream(job.id, after):

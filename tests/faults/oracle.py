@@ -14,13 +14,16 @@ import redis
 
 from dreamforge import keys
 from tests.e2e.client import TERMINAL, Client, Frame, Interrupted
+from tests.faults import leaks
 from tests.faults.load import Account, Promised
 from tests.faults.stack import Stack
 
 #: Invariant -> rows that break it.
 _ROWS = {
     "I1 job not terminal": "SELECT id FROM jobs WHERE status NOT IN ('succeeded', 'failed', 'canceled')",
-    "I1 job failed for good": "SELECT id, error_code, error_message FROM jobs WHERE status = 'failed'",
+    "I1 job failed for good": (
+        "SELECT id, error_code, error_message FROM jobs WHERE status = 'failed' AND dead_handled_at IS NULL"
+    ),
     "I1 canceled, nobody asked": "SELECT id FROM jobs WHERE status = 'canceled' AND cancel_requested_at IS NULL",
     "I2 key without its job": (
         "SELECT key FROM idempotency_keys k LEFT JOIN jobs j ON j.id = k.job_id WHERE j.id IS NULL"
@@ -50,6 +53,9 @@ _ROWS = {
     "I4 open item of an ended job": (
         "SELECT j.id FROM jobs j JOIN items i ON i.job_id = j.id"
         " WHERE j.finished_at IS NOT NULL AND i.status IN ('pending', 'running')"
+    ),
+    "I5 past its deadline + 120 s": (
+        "SELECT id FROM jobs WHERE COALESCE(finished_at, now()) > deadline_at + interval '120 seconds'"
     ),
     "I6 attempt left open": (
         "SELECT j.id FROM jobs j JOIN attempts a ON a.job_id = j.id"
@@ -90,6 +96,7 @@ def judge(stack: Stack, account: Account, settle_seconds: float = 45) -> Verdict
     while True:
         verdict = _ask_all(stack, account)
         if not verdict.found or time.monotonic() > deadline:
+            verdict.broken["I9 prompt or secret told"] = list(leaks.told(stack, account))  # never settles: asked once
             return verdict
         time.sleep(0.4)
 
@@ -101,6 +108,7 @@ def _ask_all(stack: Stack, account: Account) -> Verdict:
     questions: dict[str, Callable[[], Iterable[str]]] = {
         "client saw an error": lambda: account.errors,
         "I1 a 202 without its job": lambda: _lost(stack, account),
+        "I5 a client waited in vain": lambda: account.stuck,
         "I3 object missing or other bytes": lambda: _objects(stack, verdict),
         "I7 replay wrong": lambda: _replays(stack, account),
         "dead letters": lambda: _dead_letters(stack),

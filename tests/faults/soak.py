@@ -1,6 +1,7 @@
-"""The long form: ``python -m tests.faults.soak --minutes 20`` prints a table of faults and one of invariants.
+"""The long form: ``python -m tests.faults.soak --minutes 20`` ends with tables of kills, faults and broken promises.
 
-Ends with 1 when an invariant does not hold; the system's folder then stays for a look.
+Faults rain until the time is over and as many kills are reached as were asked for. Ends with 1 when a promise was
+broken; the system's folder then stays for a look.
 """
 
 import argparse
@@ -9,75 +10,113 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
 from pathlib import Path
 
 from dreamforge.crashpoints import CrashPoint
 from tests.faults import oracle
-from tests.faults.chaos import Chaos
-from tests.faults.load import Load
+from tests.faults.chaos import Chaos, Outage
+from tests.faults.load import Account, Load
+from tests.faults.report import DRAIN_SECONDS, Report
 from tests.faults.stack import Stack
 
 _POSTGRES_AWAY_SECONDS = 60.0
+_KILLS_PER_MINUTE = 15.0
+#: Jobs that wait when PostgreSQL goes away, beside those of the clients.
+_PILE = 20
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults.soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=20, help="how long faults rain")
+    parser.add_argument("--kills", type=int, help=f"at least so many; {_KILLS_PER_MINUTE:g} a minute unless given")
     parser.add_argument("--seed", type=int, help="the seed of an earlier run")
     parser.add_argument("--clients", type=int, default=4, help="clients that make jobs all the time")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="keep the tables there as well")
     arguments = parser.parse_args()
-    seed = arguments.seed if arguments.seed is not None else random.SystemRandom().getrandbits(32)
-    print(f"seed {seed}, {arguments.minutes:g} minutes", flush=True)
+    arguments.seed = random.SystemRandom().getrandbits(32) if arguments.seed is None else arguments.seed
+    print(f"seed {arguments.seed}, {arguments.minutes:g} minutes", flush=True)
     home = Path(tempfile.mkdtemp(prefix="dreamforge-soak-"))
     stack = Stack(home / "data")
     try:
         stack.start()
-        good = _soak(stack, seed, arguments.minutes * 60, arguments.clients)
+        report = _soak(stack, arguments)
     finally:
         stack.end()
-    if good:
+    report.show()
+    if arguments.json:
+        report.keep(arguments.json)
+    if report.good:
         shutil.rmtree(home)
     else:
         print(f"the system's folder is kept: {home}")
-    return 0 if good else 1
+    return 0 if report.good else 1
 
 
-def _soak(stack: Stack, seed: int, seconds: float, clients: int) -> bool:
-    chaos = Chaos(stack, seed)
-    points = list(CrashPoint)
-    random.Random(seed).shuffle(points)
-    load = Load(stack.up.url, seed, clients).start()
+def _soak(stack: Stack, arguments: argparse.Namespace) -> Report:
+    chaos = Chaos(stack, arguments.seed)
+    load = Load(stack.up.url, arguments.seed, arguments.clients).start()
     begun = time.monotonic()
-    _rain(stack, chaos, points, begun + seconds, begun + seconds / 2)
+    kills = arguments.kills or int(_KILLS_PER_MINUTE * arguments.minutes)
+    outage = _rain(stack, chaos, load, arguments.minutes * 60, kills)
     rained = time.monotonic()
     account = load.finish(600)
     drained = time.monotonic()
     verdict = oracle.judge(stack, account, settle_seconds=120)
     armed = [point for point in CrashPoint if chaos.counts[f"crash point {point}"]]
-    verdict.broken["crash point that killed nobody"] = [point for point in armed if stack.marks.victim(point) is None]
+    return Report(
+        seed=arguments.seed,
+        minutes=arguments.minutes,
+        store="filesystem",
+        killed=chaos.killed,
+        faults=chaos.counts,
+        points=[point for point in armed if stack.marks.victim(point) is not None],
+        looked_at=_looked_at(verdict, account),
+        seconds={"rain": rained - begun, "until all jobs had ended": drained - rained, "slowest": account.slowest},
+        outage=outage,
+        broken={
+            **verdict.broken,
+            "crash point that killed nobody": [point for point in armed if stack.marks.victim(point) is None],
+            "backlog drained too slowly": [f"{outage.drained:.0f} s"] if outage.drained > DRAIN_SECONDS else [],
+            "I3 stray image after the sweep": ["stray"] * _strays(stack, account),
+        },
+    )
+
+
+def _looked_at(verdict: oracle.Verdict, account: Account) -> dict[str, int]:
+    return {
+        "jobs": verdict.jobs,
+        "attempts": verdict.attempts,
+        "artifacts": verdict.artifacts,
+        "events": verdict.events,
+        "requests asked again": account.retries,
+        "error bodies": len(account.refusals),
+        "stray images before the sweep": verdict.strays,
+    }
+
+
+def _strays(stack: Stack, account: Account) -> int:
+    """Images without a row that are still there when retention has looked for orphans."""
     stack.remove_orphans()
-    verdict.broken["I3 stray image after the sweep"] = ["stray"] * oracle.judge(stack, account, 0).strays
-    _table("faults", sorted(chaos.counts.items()), total=True)
-    asked = {"jobs": verdict.jobs, "attempts": verdict.attempts, "artifacts": verdict.artifacts}
-    asked |= {"events": verdict.events, "requests asked again": account.retries}
-    asked |= {"stray images before the sweep": verdict.strays}
-    _table("looked at", asked.items())
-    _table("invariants", [(name, len(found)) for name, found in verdict.broken.items()], total=True)
-    print(f"rained {rained - begun:.0f} s, drained {drained - rained:.1f} s, slowest answer {account.slowest:.1f} s")
-    for name, found in verdict.found.items():
-        print(f"{name}:", *found[:20], sep="\n  ")
-    return not verdict.found
+    return oracle.judge(stack, account, 0).strays
 
 
-def _rain(stack: Stack, chaos: Chaos, points: list[CrashPoint], until: float, away_at: float) -> None:
-    """Faults by lot, the named points in between, and one long absence of PostgreSQL in the middle."""
-    while time.monotonic() < until:
-        if away_at < time.monotonic():
-            away_at = float("inf")
-            with stack.frozen("postgres"):
-                chaos.wait(min(_POSTGRES_AWAY_SECONDS, (until - time.monotonic()) / 2))
-            chaos.counts["SIGSTOP postgres, long"] += 1
+def _rain(stack: Stack, chaos: Chaos, load: Load, seconds: float, kills: int) -> Outage:
+    """Faults by lot, the named points in between; PostgreSQL stands still once for long, and is away once."""
+    points = list(CrashPoint)
+    random.Random(load.seed).shuffle(points)
+    begun = time.monotonic()
+    away = min(_POSTGRES_AWAY_SECONDS, seconds / 3)
+    _shower(stack, chaos, points, begun + seconds / 3, 0)
+    chaos.freeze_postgres(min(_POSTGRES_AWAY_SECONDS, seconds / 8))
+    _shower(stack, chaos, points, begun + seconds * 2 / 3 - away, 0)
+    load.pile(_PILE)
+    outage = chaos.stop_postgres(away)
+    _shower(stack, chaos, points, begun + seconds, kills)
+    return outage
+
+
+def _shower(stack: Stack, chaos: Chaos, points: list[CrashPoint], until: float, kills: int) -> None:
+    while time.monotonic() < until or chaos.killed.total() < kills:
         if points and chaos.counts.total() % 4 == 3:
             point = points.pop()
             stack.marks.arm(point)
@@ -85,15 +124,6 @@ def _rain(stack: Stack, chaos: Chaos, points: list[CrashPoint], until: float, aw
         else:
             chaos.anything()
         chaos.breathe()
-
-
-def _table(title: str, rows: Iterable[tuple[str, int]], *, total: bool = False) -> None:
-    rows = list(rows)
-    print(f"\n{title}")
-    for name, count in rows:
-        print(f"  {name:<42}{count:>8}")
-    if total:
-        print(f"  {'total':<42}{sum(count for _, count in rows):>8}", flush=True)
 
 
 if __name__ == "__main__":

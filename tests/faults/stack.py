@@ -1,14 +1,18 @@
 """The system under attack: `dreamforge up` with two runners, short patience and every crash point within reach."""
 
+import errno
 import random
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
+import psycopg
 import redis
 
 from dreamforge.crashpoints import CrashPoint
@@ -114,6 +118,32 @@ class Stack(System):
         """All processes of this part, and what they forked, stand still: connections hang instead of breaking."""
         with self.still(self.processes(part)):
             yield
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """PostgreSQL is shut down and refuses connections: a line in its settings keeps it from starting again."""
+        settings = self.data / "postgres" / "data" / "postgresql.auto.conf"
+        right = settings.read_text()
+        settings.write_text(f"{right}no_such_setting = on\n")
+        try:
+            with suppress(psutil.NoSuchProcess):
+                self.one("postgres", random.Random()).send_signal(signal.SIGINT)
+            until(self._refused, 30, "an end of PostgreSQL")
+            yield
+        finally:
+            settings.write_text(right)
+
+    def _refused(self) -> bool:
+        port = urlsplit(self.settings["DF_DATABASE_URL"]).port
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port or 0)) == errno.ECONNREFUSED
+
+    def unfinished(self) -> list[str] | None:
+        """Jobs that have not ended; ``None`` while PostgreSQL is away."""
+        try:
+            return [str(row["id"]) for row in self.rows("SELECT id FROM jobs WHERE finished_at IS NULL")]
+        except psycopg.OperationalError:
+            return None
 
     @contextmanager
     def still(self, mains: list[psutil.Process]) -> Iterator[None]:

@@ -1,5 +1,8 @@
 """The oracle sees what is wrong: each kind of damage is done to a finished job, found, and undone."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +14,7 @@ from tests.faults import oracle
 from tests.faults.load import Account, Promised
 from tests.faults.stack import Stack
 
+CANARY = "canary0a1b2c3d"
 ONE = "job_id = (SELECT min(job_id::text)::uuid FROM artifacts)"
 SAVE = (
     "CREATE TABLE saved_{0} AS SELECT * FROM {0}",
@@ -25,6 +29,10 @@ DAMAGE = {
     "I3 artifacts differ from completed": ("artifacts", f"DELETE FROM artifacts WHERE {ONE}"),
     "I3 object missing or other bytes": ("artifacts", f"UPDATE artifacts SET sha256 = repeat('0', 64) WHERE {ONE}"),
     "I4 not one terminal event, last": ("events", f"DELETE FROM events WHERE type = 'state' AND {ONE}"),
+    "I5 past its deadline + 120 s": (
+        "jobs",
+        f"UPDATE jobs SET finished_at = deadline_at + interval '121 s' WHERE {ONE.replace('job_id', 'id', 1)}",
+    ),
     "I6 attempts misnumbered": ("attempts", f"UPDATE attempts SET number = number + 1 WHERE {ONE}"),
     "I7 events with a gap": ("events", f"DELETE FROM events WHERE seq = 2 AND {ONE}"),
     "I8 attempt without GPU verdict": ("attempts", f"UPDATE attempts SET gpu = NULL WHERE {ONE}"),
@@ -73,6 +81,43 @@ def test_objects_too_many_and_too_few_are_found(stack, finished):
     found = oracle.judge(stack, finished, 0).found["I3 object missing or other bytes"]
     beside.rename(image)
     assert [text.rpartition(": ")[2] for text in found] == ["missing", f"{beside.name} has no row"]
+
+
+def leaks(stack: Stack, account: Account) -> list[str]:
+    return oracle.judge(stack, account, 0).found["I9 prompt or secret told"]
+
+
+def test_a_prompt_in_a_log_file_is_found(stack, finished):
+    log = stack.data / "logs" / "forged.ndjson"
+    log.write_text(f'{{"message": "rendering {CANARY}"}}\n')
+    found = leaks(stack, Account(canary=CANARY))
+    log.unlink()
+    assert found == ["forged.ndjson: a prompt"]
+
+
+def test_the_signing_key_in_an_error_body_is_found(stack, finished):
+    body = f"{{'detail': 'bad signature for {stack.settings['DF_SIGNING_KEY']}'}}"
+    assert leaks(stack, Account(refusals=["nothing", body])) == ["an error body: a secret"]
+
+
+def test_a_link_in_a_log_event_is_found(stack, finished):
+    told = "UPDATE events SET type = 'log', message = 'GET /v1/objects/x?signature=5ec2e7' WHERE seq = 1"
+    with damaged(stack, "events", told):
+        assert leaks(stack, Account(signatures=["5ec2e7"])) == ["log, error or verdict of a job: a link's signature"]
+
+
+def test_a_prompt_in_a_metric_is_found(stack, finished):
+    """A counter beside those of the system's processes, as a careless label would make it."""
+    folder = stack.data / "run" / "metrics"
+    before = set(folder.iterdir())
+    code = "import prometheus_client as p, sys; p.Counter('forged', 'x', ['prompt']).labels(sys.argv[1]).inc()"
+    environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(folder)}
+    subprocess.run([sys.executable, "-c", code, CANARY], env=environment, check=True)
+    forged = set(folder.iterdir()) - before
+    found = leaks(stack, Account(canary=CANARY))
+    for path in forged:
+        path.unlink()
+    assert found == ["/metrics: a prompt"]
 
 
 def test_a_promise_that_nobody_kept_is_found(stack, finished):

@@ -6,11 +6,13 @@ import httpx
 import pytest
 
 from tests.faults import oracle
+from tests.faults.chaos import Chaos
 from tests.faults.load import Account, Load
 from tests.faults.stack import Stack
 from tests.servers.stack import until
 
 OUTAGE_SECONDS = 20.0
+REFUSING_SECONDS = 8.0
 
 
 def status(stack: Stack, path: str) -> int | None:
@@ -45,6 +47,20 @@ def test_postgres_away_for_a_while(stack, attack):
 
     account = attack(faults)
     print(f"slowest answer {account.slowest:.1f} s")
+
+
+def test_postgres_shut_down_for_a_while(stack, attack):
+    """It refuses connections: every part must open new ones when it is back."""
+    outages = []
+
+    def faults(load: Load):
+        load.pile(10)
+        outages.append(Chaos(stack, 0).stop_postgres(REFUSING_SECONDS))
+
+    attack(faults)
+    [outage] = outages
+    print(f"away {outage.away:g} s, {outage.backlog} jobs open, drained {outage.drained:.1f} s after its return")
+    assert outage.backlog > 0
 
 
 @pytest.mark.parametrize("wakes", ["meanwhile", "afterwards"])
