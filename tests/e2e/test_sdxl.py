@@ -115,3 +115,18 @@ def test_the_second_job_finds_everything_warm(sdxl):
     started = datetime.fromisoformat(job["started_at"])
     waited = datetime.fromisoformat(step.data["ts"]) - started
     print(f"warm start to first denoising: {waited.total_seconds():.3f} s")
+
+
+def test_a_child_killed_while_denoising_changes_no_byte(sdxl):
+    fields = {"seed": 9, "steps": 60, "embed_metadata": False}
+    job = sdxl.client.post(**fields)
+    told = (frame.data for frame in sdxl.client.stream(job["id"]) if frame.event == "progress")
+    assert any(progress["stage"] == "denoising" and progress["step_index"] > 0 for progress in told)
+    sdxl.process("child").kill()
+    ended = sdxl.client.wait(job["id"])
+    checks.whole(sdxl, ended)
+    first, *_, last = checks.attempts(sdxl, ended)
+    assert (first["status"], last["status"]) == ("failed", "succeeded")
+    undisturbed = sdxl.client.render(**fields)
+    (killed,), (whole,) = (sdxl.client.artifacts(one["id"]) for one in (ended, undisturbed))
+    assert killed["sha256"] == whole["sha256"]

@@ -19,7 +19,7 @@ from dreamforge.errors import DreamForgeError, ErrorCode, JobError
 from dreamforge.events import Level
 from dreamforge.spec import RenderParams, Scheduler
 from dreamforge_runner.backends.base import Item, Memory, Notice, OnStep, Pixels, RenderCanceled
-from dreamforge_runner.backends.sdxl import faults
+from dreamforge_runner.backends.sdxl import capacity, faults
 from dreamforge_runner.backends.sdxl.schedulers import RECIPES
 
 T = TypeVar("T")
@@ -54,6 +54,7 @@ class Engine:
         self._pipe: Any = None
         self._scheduler_config: Any = None
         self._job: _Job | None = None
+        self._resident_bytes = 0
         # The libraries' objects live as long as the process; without them each later collection takes
         # milliseconds instead of a quarter of a second.
         gc.freeze()
@@ -109,6 +110,7 @@ class Engine:
     def _begin(self, params: RenderParams) -> Sequence[Notice]:
         if self._cuda:
             torch.cuda.reset_peak_memory_stats()
+            self._resident_bytes = torch.cuda.memory_allocated()
         pipe = self._loaded()
         pipe.scheduler = self._scheduler(params.scheduler)
         guided = params.guidance > 1
@@ -204,24 +206,29 @@ class Engine:
         except DreamForgeError:
             raise
         except Exception as error:  # noqa: BLE001 - the edge to torch and diffusers, which raise anything
-            code, failure = faults.code_of(error), otherwise(error)
+            code, failure, refused = faults.code_of(error), otherwise(error), faults.refused_bytes(error)
         if code is ErrorCode.GPU_OOM:
-            failure = JobError(code, self._out_of_memory())
+            failure = JobError(code, self._out_of_memory(refused))
         elif code is not None:
             failure = JobError(code, "the GPU or its driver failed; the render process is replaced")
         raise failure
 
-    def _out_of_memory(self) -> str:
+    def _out_of_memory(self, refused: int) -> str:
+        """What did not fit, and what would have."""
         params = self._job.params if self._job else None
-        what = f"{params.width}x{params.height} pixels" if params else "the model"
         if not self._cuda:
-            return f"too little GPU memory for {what}"
-        peak, total = torch.cuda.max_memory_reserved(), torch.cuda.get_device_properties(0).total_memory
+            return (
+                f"too little GPU memory for {capacity.Size(params.width, params.height) if params else 'the model'}"
+            )
         gc.collect()
-        torch.cuda.empty_cache()
-        return (
-            f"too little GPU memory for {what}: {peak // _MIB} MiB of {total // _MIB} MiB were in use by this "
-            "process; choose a smaller size, or free the GPU of other processes"
+        free, total = torch.cuda.mem_get_info()
+        reserved = torch.cuda.memory_reserved()
+        if params is None:
+            return capacity.explain_model(free + reserved, total)
+        demanded = torch.cuda.max_memory_allocated() + refused
+        number = self._loaded().vae.dtype.itemsize
+        return capacity.explain(
+            params, capacity.Measured(free, total, reserved, self._resident_bytes, demanded, number)
         )
 
 

@@ -4,6 +4,7 @@ Texts raised while rendering may quote the prompt, so they are never passed on: 
 error and the place in the library's code instead.
 """
 
+import re
 from pathlib import Path
 
 from dreamforge.errors import ErrorCode, JobError
@@ -11,6 +12,8 @@ from dreamforge.errors import ErrorCode, JobError
 _OUT_OF_MEMORY_TEXTS = ("CUDA out of memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 _DEVICE_TEXTS = ("CUDA error", "cuDNN error", "CUBLAS_STATUS", "CUDNN_STATUS", "CUDA driver", "NVML")
 _LOADER_TEXT_LIMIT = 300
+_REFUSED = re.compile(r"Tried to allocate ([\d.]+) (bytes|[KMG]iB)")
+_UNITS = {"bytes": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 
 def code_of(error: BaseException) -> ErrorCode | None:
@@ -22,6 +25,12 @@ def code_of(error: BaseException) -> ErrorCode | None:
     if "AcceleratorError" in names or (isinstance(error, RuntimeError) and _mentions(text, _DEVICE_TEXTS)):
         return ErrorCode.GPU_FAULT
     return None
+
+
+def refused_bytes(error: BaseException) -> int:
+    """How much torch's allocator was asked for when it had no more; 0 where the text does not say."""
+    found = _REFUSED.search(str(error))
+    return int(float(found[1]) * _UNITS[found[2]]) if found else 0
 
 
 def while_loading(error: BaseException, path: Path) -> JobError:
