@@ -8,10 +8,10 @@ object is made, so that a pod's first events find a row.
 Prompts are in ``JobRegistered.params`` alone, which goes through Redis to Postgres and is never logged.
 """
 
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal
-from uuid import UUID, uuid5
+from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter
 
@@ -142,17 +142,3 @@ class Progress(BaseModel):
     items_done: int
     items_total: int
     eta_seconds: float | None = None
-
-
-_JOB_NAMES = UUID("5a8c2f5e-4d1b-5c0e-9a51-0d6c3a6f9b10")
-
-
-def job_id_of(uid: str, created_at: datetime) -> UUID:
-    """The id of a job whose RenderJob names none: a UUIDv7 of the object's creation, the same each time.
-
-    Jobs are listed by id, newest first, so the time comes first; the rest is taken from the object's uid.
-    """
-    milliseconds = int(created_at.astimezone(UTC).timestamp() * 1000)
-    drawn = uuid5(_JOB_NAMES, uid).int
-    version, variant = 0x7 << 76, 0b10 << 62
-    return UUID(int=milliseconds << 80 | version | (drawn >> 64 & 0xFFF) << 64 | variant | drawn & (1 << 62) - 1)

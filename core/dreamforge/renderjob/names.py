@@ -4,8 +4,9 @@ Labels and annotations named here are ours to set on objects we make (``RenderJo
 pods by the operator). They are never read from a ``RenderJob`` that a person or a GitOps tool owns.
 """
 
+from datetime import UTC, datetime
 from typing import Final
-from uuid import UUID
+from uuid import UUID, uuid5
 
 GROUP: Final = "dreamforge.dev"
 VERSION: Final = "v1alpha1"
@@ -66,3 +67,17 @@ def resource_name(job_id: UUID) -> str:
 def child_name(name: str, uid: str) -> str:
     """The one name a RenderJob's child Job may have: another RenderJob of the same name gets another child."""
     return f"{name}-{uid.partition('-')[0]}"
+
+
+_JOB_IDS = UUID("5a8c2f5e-4d1b-5c0e-9a51-0d6c3a6f9b10")
+
+
+def job_id_of(uid: str, created_at: datetime) -> UUID:
+    """The id of a job whose RenderJob names none: a UUIDv7 of the object's creation, the same each time.
+
+    Jobs are listed by id, newest first, so the time comes first; the rest is taken from the object's uid.
+    """
+    milliseconds = int(created_at.astimezone(UTC).timestamp() * 1000)
+    drawn = uuid5(_JOB_IDS, uid).int
+    version, variant = 0x7 << 76, 0b10 << 62
+    return UUID(int=milliseconds << 80 | version | (drawn >> 64 & 0xFFF) << 64 | variant | drawn & (1 << 62) - 1)

@@ -41,8 +41,13 @@ class RenderJob(ClusterModel):
 
     @property
     def job_id(self) -> UUID:
-        """The job's id in Postgres and REST: the one the API set, else the object's uid."""
-        return self.spec.job_id or UUID(self.metadata.uid)
+        """The job's id in Postgres and REST: the one the API set, else one drawn from uid and creation."""
+        if self.spec.job_id is not None:
+            return self.spec.job_id
+        created = self.metadata.creation_timestamp
+        if created is None:
+            raise ValueError("an object that no API server has stored has no job id")
+        return names.job_id_of(self.metadata.uid, created)
 
     @property
     def child_name(self) -> str:

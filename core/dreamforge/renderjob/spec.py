@@ -140,7 +140,7 @@ class RenderJobSpec(ClusterModel):
     is fixed once the RenderJob exists."""
 
     job_id: JobId | None = Field(
-        None, description="Id of the job in the REST API; absent: the uid of this RenderJob. Set by the API."
+        None, description="Id of the job in the REST API, set by the API; absent: one is drawn, see status.jobId."
     )
     provider: Word = Field(DEFAULT_PROVIDER, description="Who renders.")
     model_ref: ModelReference | None = Field(
