@@ -12,7 +12,8 @@ from dreamforge.errors import ErrorCode
 from dreamforge.models import DEFAULT_PROVIDER, SKETCH_PROVIDER, BackendMode
 from dreamforge_api.database import Database
 from dreamforge_api.direct import DirectConnections
-from dreamforge_api.models.catalog import DEFAULT_CHECKPOINT, SKETCH_WARNING, Catalog, Choice
+from dreamforge_api.models.catalog import Catalog
+from dreamforge_api.models.choice import DEFAULT_CHECKPOINT, SKETCH_WARNING, Choice
 from dreamforge_api.problem import Problem
 from tests.servers import postgres
 

@@ -4,37 +4,17 @@ import asyncio
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from sqlalchemy import RowMapping
 
 from dreamforge.db import registry
 from dreamforge.errors import ErrorCode
-from dreamforge.models import (
-    SKETCH,
-    SKETCH_PROVIDER,
-    BackendMode,
-    ModelDescriptor,
-    ModelKind,
-    checkpoint_descriptor,
-)
+from dreamforge.models import SKETCH, BackendMode, ModelDescriptor, checkpoint_descriptor
 from dreamforge_api.database import Database
+from dreamforge_api.models.choice import Choice, NoModel, choose
 from dreamforge_api.problem import Problem
 
-DEFAULT_CHECKPOINT = "sdxl-epicrealism-xl"
 _FRESH_SECONDS = 2.0
-
-SKETCH_WARNING = (
-    "Rendered by `sketch`, which is not a diffusion model: no SDXL checkpoint is installed. To get SDXL, start with "
-    "`dreamforge up --backend sdxl --model FILE` or set DF_GENERATE_MODEL_PATH to a .safetensors file."
-)
-
-
-class Choice(NamedTuple):
-    """The model a job gets; ``warning`` when it is not what the client may think."""
-
-    model_id: str
-    warning: str | None = None
 
 
 class Catalog:
@@ -61,26 +41,11 @@ class Catalog:
     async def choose(self, model_id: str | None, provider: str) -> Choice:
         """The model for a request; raises :class:`Problem` when there is none."""
         await self._refresh()
-        usable = {row["id"]: row for row in self._rows if row["installed"] and row["enabled"]}
-        if model_id is not None:
-            if model_id not in usable:
-                raise _unknown("No model of this id is installed and enabled", usable)
-            return Choice(model_id)
-        return self._default(usable, provider)
-
-    def _default(self, usable: dict[str, RowMapping], provider: str) -> Choice:
-        if self._mode is BackendMode.SKETCH or provider == SKETCH_PROVIDER:
-            return _sketch(usable, None)
-        checkpoints = [id_ for id_, row in usable.items() if row["kind"] == ModelKind.SDXL_CHECKPOINT]
-        configured = DEFAULT_CHECKPOINT if self._checkpoint is None else self._checkpoint.id
-        for preferred in (configured, DEFAULT_CHECKPOINT):
-            if preferred in checkpoints:
-                return Choice(preferred)
-        if len(checkpoints) == 1:
-            return Choice(checkpoints[0])
-        if self._mode is BackendMode.AUTO:
-            return _sketch(usable, SKETCH_WARNING)
-        raise _unknown("No default model: name one with model_id", usable)
+        configured = None if self._checkpoint is None else self._checkpoint.id
+        try:
+            return choose(self._rows, model_id, provider, self._mode, configured)
+        except NoModel as error:
+            raise _unknown(error) from None
 
     async def _refresh(self) -> None:
         if time.monotonic() - self._read_at <= _FRESH_SECONDS:
@@ -93,20 +58,13 @@ class Catalog:
             self._read_at = time.monotonic()
 
 
-def _sketch(usable: dict[str, RowMapping], warning: str | None) -> Choice:
-    if SKETCH.id not in usable:
-        raise _unknown("The sketch model is switched off", usable)
-    return Choice(SKETCH.id, warning)
-
-
-def _unknown(reason: str, usable: dict[str, RowMapping]) -> Problem:
-    ids = sorted(usable)
+def _unknown(error: NoModel) -> Problem:
     detail = {
         "pointer": "/model_id",
         "field": "model_id",
         "rule": "unknown_model",
-        "message": f"Must be one of: {', '.join(ids) or 'none is installed'}",
+        "message": f"Must be one of: {', '.join(error.usable) or 'none is installed'}",
         "got": "string",
-        "allowed": ids,
+        "allowed": error.usable,
     }
-    return Problem(ErrorCode.UNKNOWN_MODEL, f"{reason}; installed: {', '.join(ids) or 'none'}", details=[detail])
+    return Problem(ErrorCode.UNKNOWN_MODEL, str(error), details=[detail])
