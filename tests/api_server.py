@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
@@ -180,7 +180,7 @@ def log(message: str) -> dict[str, Any]:
     return {"type": "log", "code": "note", "message": message}
 
 
-def sse(client: httpx.Client, path: str, **headers: str) -> Iterator[dict[str, Any]]:
+def sse(client: httpx.Client, path: str, **headers: str) -> Generator[dict[str, Any], None, None]:
     """Events of a stream as ``{"id", "event", "data"}`` until it closes; comments come as ``{"comment": ...}``."""
     with client.stream("GET", path, headers=headers) as answer:
         assert answer.status_code == 200, answer.read()

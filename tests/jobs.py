@@ -65,16 +65,17 @@ def create(engine: Engine, *, count: int = 1, deadline: timedelta = timedelta(ho
 class Runner:
     """Speaks as one attempt: numbers events and chains batches."""
 
-    def __init__(self, job_id: UUID, attempt_id: str = "run-1") -> None:
+    def __init__(self, job_id: UUID, attempt_id: str = "run-1", shard: int = 0) -> None:
         self.job_id = job_id
         self.attempt_id = attempt_id
+        self.shard = shard
         self.seq = 0
 
     def batch(self, *events: RunnerEvent, prev_seq: int | None = None) -> EventBatch:
         return EventBatch(
             job_id=self.job_id,
             step=STEP,
-            shard=0,
+            shard=self.shard,
             attempt_id=self.attempt_id,
             correlation_id="test",
             prev_seq=events[0].seq - 1 if prev_seq is None else prev_seq,

@@ -1,5 +1,7 @@
 """Jobs over REST: create, list, get, cancel, idempotency, limits; on a real server, Postgres and Redis."""
 
+import asyncio
+import json
 import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -244,26 +246,35 @@ def test_a_key_may_stand_once_and_be_255_long(api: Api) -> None:
     assert _keyed(api, uuid.uuid4().hex * 7 + "x" * 31).status_code == 202
 
 
-def test_a_race_on_keys_makes_one_job_for_each(api: Api, engine: Engine) -> None:
-    keys = [uuid.uuid4().hex for _ in range(25)]
+def test_a_thousand_posts_at_once_on_a_hundred_keys_make_a_hundred_jobs(api: Api, engine: Engine) -> None:
+    keys = [uuid.uuid4().hex for _ in range(100)]
     label = uuid.uuid4().hex
+    body = {"prompt": "x", "labels": {"race": label}}
 
-    def post(key: str) -> tuple[str, int, str]:
-        with httpx.Client(base_url=api.url, timeout=20) as client:
-            body = {"prompt": "x", "labels": {"race": label}}
-            answer = client.post("/v1/jobs", json=body, headers={"Idempotency-Key": key})
-            return key, answer.status_code, answer.json().get("id", "")
+    async def post(client: httpx.AsyncClient, key: str) -> tuple[str, bytes]:
+        while True:
+            answer = await client.post("/v1/jobs", json=body, headers={"Idempotency-Key": key})
+            if answer.status_code == 202:
+                return key, answer.content
+            assert (answer.status_code, answer.json()["code"]) == (409, "idempotency_key_in_use")
+            await asyncio.sleep(0.1)
 
-    with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(post, [key for key in keys for _ in range(4)]))
-    assert {status for _, status, _ in answers} <= {202, 409}
-    ids = {key: {id_ for k, status, id_ in answers if k == key and status == 202} for key in keys}
-    assert all(len(found) == 1 for found in ids.values())
+    async def each_key_once() -> list[tuple[str, bytes]]:
+        async with httpx.AsyncClient(base_url=api.url, timeout=120) as client:
+            return await asyncio.gather(*(post(client, key) for key in keys))
+
+    async def race() -> list[tuple[str, bytes]]:
+        found = await asyncio.gather(*(each_key_once() for _ in range(10)))
+        return [answer for answers in found for answer in answers]
+
+    answers = asyncio.run(race())
+    assert len(answers) == 1000
+    assert len(set(answers)) == 100, "every replay is the first answer, byte for byte"
+    ids = {json.loads(content)["id"] for _, content in answers}
     with engine.connect() as connection:
-        count = connection.execute(
-            text("SELECT count(*) FROM jobs WHERE labels ->> 'race' = :label"), {"label": label}
-        ).scalar_one()
-    assert count == len(keys)
+        found = connection.execute(text("SELECT id FROM jobs WHERE labels ->> 'race' = :label"), {"label": label})
+        assert {str(row.id) for row in found} == ids
+    assert len(ids) == 100
 
 
 def test_a_key_that_is_just_being_written_is_409(api: Api, engine: Engine) -> None:
