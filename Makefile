@@ -97,6 +97,9 @@ cluster-build: ## Build Kubernetes from Go modules into .cache/cluster (needs Li
 openapi: setup ## Write docs/openapi/ from the app
 	@$(PY) -m dreamforge_api.openapi
 
+crds: setup ## Write crds/renderjobs.yaml from the models and rules of core/dreamforge/renderjob/
+	@$(PY) scripts/crds.py
+
 golden: setup setup-sdxl ## Render the golden images of the tiny checkpoint again
 	@$(PY) -m tests.golden.renders
 
@@ -117,4 +120,4 @@ revision: setup ## A new migration from the tables (M="what it does"; DF_DATABAS
 	@$(PY) scripts/revision.py "$(M)"
 
 .PHONY: help demo test setup setup-sdxl dev inspect-env lint fmt type verify test-unit test-contract \
-  test-integration e2e test-faults test-cluster cluster-build soak test-parts bench openapi golden env-example lock s3-server migrate revision
+  test-integration e2e test-faults test-cluster cluster-build soak test-parts bench openapi crds golden env-example lock s3-server migrate revision

@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-make --no-print-directory lock openapi env-example fmt
+make --no-print-directory lock openapi crds env-example fmt
 .ci/run
 if [ -n "$(git status --porcelain)" ]; then
   git status --short >&2

@@ -26,7 +26,7 @@ PROMISED = {
         "golden",
         "s3-server",
     ),
-    *("lint", "fmt", "type", "verify", "openapi", "lock"),
+    *("lint", "fmt", "type", "verify", "openapi", "crds", "lock"),
 }
 
 

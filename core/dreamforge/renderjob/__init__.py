@@ -6,7 +6,7 @@
     status      what the operator observed
     resource    the whole object
     ranges      item indexes as text: 0-3,5
-    schema      the CRD that all of this makes
+    rules       what an API server checks beyond types and bounds (CEL)
 
 ``crds/renderjobs.yaml`` is generated from here by ``make crds``.
 """

@@ -66,12 +66,12 @@ class RuntimeReference(ClusterModel):
 class Batch(ClusterModel):
     """How many images, and by how many pods."""
 
-    count: Count = Field(1, description="Images to render, 1 to 100.")
+    count: Count = Field(1, description="Images to render.")
     shards: Count = Field(
         1,
         description=(
-            "Pods that share the images, 1 to count. With 1, one pod renders them all and loads its model once; with "
-            "n, pod k renders the items k, k+n, k+2n and so on."
+            "Pods that share the images; not more than count. With 1, one pod renders them all and loads its model "
+            "once; with n, pod k renders the items k, k+n, k+2n and so on."
         ),
     )
 
@@ -92,7 +92,7 @@ class GPU(ClusterModel):
         names.DEFAULT_GPU_RESOURCE, description="The extended resource that a device plugin offers."
     )
     count: Annotated[int, Field(ge=0, le=16)] = Field(
-        1, description="How many of it each pod gets, 0 to 16; 0 asks for none (sketch renders without a GPU)."
+        1, description="How many of it each pod gets; 0 asks for none (sketch renders without a GPU)."
     )
     runtime_class_name: ObjectName | None = Field(
         None, description="RuntimeClass of the pods, where the GPU needs one (K3S: nvidia)."

@@ -80,7 +80,7 @@ class FailureStatus(ClusterModel):
     reason: Annotated[str, Field(min_length=1, max_length=64)] = Field(
         description="The reason of the Failed condition: one word that programs can match."
     )
-    item_index: Annotated[int, Field(ge=0, lt=MAX_COUNT)] | None = Field(
+    item_index: Annotated[int, Field(ge=0, le=MAX_COUNT - 1)] | None = Field(
         None, description="The item that failed; absent when no single item did."
     )
     exit_code: Annotated[int, Field(ge=0, le=255)] | None = Field(
@@ -146,7 +146,9 @@ class RenderJobStatus(ClusterModel):
     job_ref: JobReference | None = Field(None, description="The child Job that runs the pods.")
     artifacts: ArtifactsStatus | None = Field(None, description="What is in the object store.")
     conditions: Annotated[list[Condition], Field(max_length=16)] = Field(
-        default_factory=list, description="Observations, one of each type. Wait on Complete, Failed or Canceled."
+        default_factory=list,
+        description="Observations, one of each type. Wait on Complete, Failed or Canceled.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
 
     def condition(self, kind: ConditionType) -> Condition | None:
