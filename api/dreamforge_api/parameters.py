@@ -1,7 +1,6 @@
 """Path, query and header values as their own types; a wrong one is a 400 that names it, a wrong id a 404."""
 
 import base64
-import binascii
 import re
 from datetime import datetime
 from typing import Annotated
@@ -11,13 +10,15 @@ from fastapi import Path, Query, Request
 from pydantic import AfterValidator, BeforeValidator
 from pydantic_core import PydanticCustomError
 
-from dreamforge.spec import clean_text
+from dreamforge.spec import UNCLEAN, Told, clean_text
 from dreamforge_api import times
 from dreamforge_api.problem import bad_parameter, not_found
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _DECIMAL = re.compile(r"[0-9]{1,18}")
 _PRINTABLE = re.compile(r"[\x20-\x7e]{1,255}")
+#: 16 bytes in URL-safe base64; the last letter carries two of its six bits, so each id has one cursor only.
+_CURSOR = "[A-Za-z0-9_-]{21}[AQgw]"
 
 JobIdText = Annotated[str, Path(alias="job_id", description="The job's id.", json_schema_extra={"format": "uuid"})]
 
@@ -58,10 +59,9 @@ def _cursor(given: str) -> str:
 
 
 def _cursor_id(given: str) -> UUID:
-    try:
-        return UUID(bytes=base64.b64decode(given + "==", altchars=b"-_", validate=True))
-    except (binascii.Error, ValueError):
-        raise PydanticCustomError("cursor", "Must be a next_cursor of an earlier answer") from None
+    if not re.fullmatch(_CURSOR, given):
+        raise PydanticCustomError("cursor", "Must be a next_cursor of an earlier answer")
+    return UUID(bytes=base64.urlsafe_b64decode(given + "=="))
 
 
 def cursor_of(job_id: UUID) -> str:
@@ -76,14 +76,22 @@ def id_of_cursor(cursor: str | None) -> UUID | None:
 Limit = Annotated[int, Query(ge=1, le=200, description="Jobs on a page."), BeforeValidator(_decimal)]
 Tail = Annotated[int, Query(ge=1, le=10_000, description="The newest so many events."), BeforeValidator(_decimal)]
 Cursor = Annotated[
-    str | None, Query(max_length=64, description="`next_cursor` of the page before."), AfterValidator(_cursor)
+    str | None,
+    Query(description="`next_cursor` of the page before."),
+    AfterValidator(_cursor),
+    Told(pattern=f"^{_CURSOR}$"),
 ]
 SinceTs = Annotated[
     datetime | None,
     Query(description="Events from this time on; RFC 3339 with its zone."),
     BeforeValidator(_moment),
 ]
-LabelFilter = Annotated[str, AfterValidator(clean_text), AfterValidator(_label)]
+LabelFilter = Annotated[
+    str,
+    AfterValidator(clean_text),
+    AfterValidator(_label),
+    Told(pattern=f"^[^={UNCLEAN}]+=[^{UNCLEAN}]*$"),
+]
 
 
 def single_header(request: Request, name: str) -> str | None:
@@ -105,11 +113,10 @@ def idempotency_key(request: Request) -> str | None:
 
 def resume_from(request: Request) -> tuple[int, str, str]:
     """Where a stream goes on: ``(seq, parameter, query or header)``. The header wins over ``?after=``."""
-    header = single_header(request, "Last-Event-ID")
-    name, where = ("after", "query") if header is None else ("Last-Event-ID", "header")
-    given = request.query_params.get("after") if header is None else header
-    if given is None:
-        return 0, name, where
-    if not _DECIMAL.fullmatch(given):
-        raise bad_parameter(name, "int_parsing", "Must be the decimal id of an event", where=where)
-    return int(given), name, where
+    header, after = single_header(request, "Last-Event-ID"), request.query_params.get("after")
+    for given, name, where in ((after, "after", "query"), (header, "Last-Event-ID", "header")):
+        if given is not None and not _DECIMAL.fullmatch(given):
+            raise bad_parameter(name, "int_parsing", "Must be the decimal id of an event", where=where)
+    if header is not None:
+        return int(header), "Last-Event-ID", "header"
+    return int(after or 0), "after", "query"

@@ -12,15 +12,20 @@ from enum import StrEnum
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError
 
 from dreamforge.jobs import StepName
 
 SPEC_VERSION = 1
 MAX_SEED = 2**32 - 1
 MAX_COUNT = 100
+#: Said of a job that came with a seed for several items (FR-008).
+SEED_IGNORED = "seed is ignored because count is above 1: each item draws its own seed right before it is rendered."
 _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")
+#: The same as a part of a regular expression for JSON Schema, where a lone surrogate is no character.
+UNCLEAN = r"\x00-\x08\x0b\x0c\x0e-\x1f"
 
 
 class Scheduler(StrEnum):
@@ -45,6 +50,16 @@ class ImageFormat(StrEnum):
         return "image/png" if self is ImageFormat.PNG else "image/jpeg"
 
 
+class Told:
+    """Adds keywords to a type's JSON Schema: what a validator refuses, but pydantic can't read off it."""
+
+    def __init__(self, **keywords: Any) -> None:
+        self._keywords = keywords
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {**handler(schema), **self._keywords}
+
+
 def clean_text(value: str) -> str:
     """Refuse what can't be stored or shown: C0 controls but tab, LF, CR, and lone surrogates."""
     if _FORBIDDEN.search(value):
@@ -62,10 +77,10 @@ def not_blank(value: str) -> str:
     return value
 
 
-Text = Annotated[str, AfterValidator(clean_text)]
+CLEAN = Told(pattern=f"^[^{UNCLEAN}]*$")
 LabelKey = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[A-Za-z0-9]([A-Za-z0-9._/-]*[A-Za-z0-9])?$")]
-LabelValue = Annotated[str, Field(max_length=256), AfterValidator(clean_text)]
-Labels = Annotated[dict[LabelKey, LabelValue], Field(max_length=16)]
+LabelValue = Annotated[str, Field(max_length=256), AfterValidator(clean_text), CLEAN]
+Labels = Annotated[dict[LabelKey, LabelValue], Field(max_length=16), Told(additionalProperties=False)]
 Size = Annotated[int, Field(ge=256, le=2048, multiple_of=8)]
 Count = Annotated[int, Field(ge=1, le=MAX_COUNT)]
 
@@ -93,8 +108,9 @@ class ImageParams(StrictModel):
         Field(min_length=1, max_length=4000, description="What to draw."),
         AfterValidator(clean_text),
         AfterValidator(not_blank),
+        Told(pattern=rf"^[^{UNCLEAN}]*[^\s{UNCLEAN}][^{UNCLEAN}]*$"),
     ]
-    negative_prompt: Annotated[str, Field(max_length=4000), AfterValidator(clean_text)] | None = Field(
+    negative_prompt: Annotated[str, Field(max_length=4000), AfterValidator(clean_text), CLEAN] | None = Field(
         None, description="What to keep out of the picture."
     )
     width: Size = Field(1024, description="Pixels; a multiple of 8.")

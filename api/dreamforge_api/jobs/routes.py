@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from dreamforge.errors import ErrorCode
 from dreamforge.jobs import JobState
-from dreamforge.spec import clean_text
+from dreamforge.spec import CLEAN, clean_text
 from dreamforge_api import body
 from dreamforge_api.deps import services
 from dreamforge_api.jobs import intake
@@ -121,7 +121,7 @@ async def list_jobs(
     request: Request,
     status: Annotated[JobState | None, Query(description="Only jobs in this state.")] = None,
     model_id: Annotated[
-        str | None, Query(max_length=128, description="Only jobs of this model."), AfterValidator(clean_text)
+        str | None, Query(max_length=128, description="Only jobs of this model."), AfterValidator(clean_text), CLEAN
     ] = None,
     label: Annotated[
         list[LabelFilter], Query(max_length=16, description="Only jobs with this label, as `key=value`; repeatable.")

@@ -9,7 +9,8 @@ from pydantic import AfterValidator, BaseModel, Field
 from dreamforge.errors import ErrorCode
 from dreamforge.jobs import JobState
 from dreamforge.models import DEFAULT_PROVIDER, SKETCH_PROVIDER
-from dreamforge.spec import Labels, RenderParams, clean_text
+from dreamforge.presets import PRESETS
+from dreamforge.spec import CLEAN, Labels, RenderParams, Told, clean_text
 
 EXAMPLE_REQUEST: dict[str, Any] = {
     "type": "generate",
@@ -30,10 +31,10 @@ class CreateJobRequest(RenderParams):
     provider: Literal["local-sdxl-epicrealism", "local-sketch"] = Field(
         DEFAULT_PROVIDER, description=f"Who renders; `{SKETCH_PROVIDER}` draws without a diffusion model."
     )
-    model_id: Annotated[str, Field(min_length=1, max_length=128), AfterValidator(clean_text)] | None = Field(
+    model_id: Annotated[str, Field(min_length=1, max_length=128), AfterValidator(clean_text), CLEAN] | None = Field(
         None, description="A model of `GET /v1/models`; left out, the default one is taken."
     )
-    preset: Annotated[str, Field(min_length=1, max_length=64), AfterValidator(clean_text)] | None = Field(
+    preset: Annotated[str, Told(enum=sorted(PRESETS))] | None = Field(
         None, description="A named bundle of defaults; fields you set win over it."
     )
     labels: Labels = Field(default_factory=dict, description="Your own words for finding the job again.")

@@ -13,12 +13,14 @@ from dreamforge.db import events, jobs
 from dreamforge.errors import ErrorCode
 from dreamforge_api import one_line, times
 from dreamforge_api.deps import services
+from dreamforge_api.logs.schemas import LogLine
 from dreamforge_api.openapi_parts import problems
 from dreamforge_api.parameters import JobIdText, SinceTs, Tail, job_id_of
 from dreamforge_api.problem import not_found
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 MEDIA_TYPE = "application/x-ndjson"
+_LINE = {"$ref": f"#/components/schemas/{LogLine.__name__}"}
 _LINES = (
     '{"seq":1,"ts":"2026-11-20T12:00:00.000Z","level":"info","code":"job.running","message":"job running",'
     '"step":"generate","item_index":null,"attempt":1}\n'
@@ -36,7 +38,7 @@ _SLICE = 500
         ErrorCode.INVALID_PARAMETER,
         ErrorCode.NOT_FOUND,
         ErrorCode.UNAVAILABLE,
-        also={200: {"content": {MEDIA_TYPE: {"schema": {"type": "string"}, "example": _LINES}}}},
+        also={200: {"content": {MEDIA_TYPE: {"schema": {"type": "string"}, "itemSchema": _LINE, "example": _LINES}}}},
     ),
 )
 async def read_logs(request: Request, job_id: JobIdText, tail: Tail = 1000, since_ts: SinceTs = None) -> Response:

@@ -9,6 +9,7 @@ from dreamforge_api.deps import services
 from dreamforge_api.openapi_parts import problems
 from dreamforge_api.parameters import JobIdText, job_id_of, resume_from
 from dreamforge_api.progress import service
+from dreamforge_api.progress.events import FRAME
 from dreamforge_api.progress.schemas import JobProgress
 from dreamforge_api.progress.stream import EventStream
 
@@ -79,7 +80,9 @@ async def get_progress(request: Request, job_id: JobIdText) -> Response:
         also={
             200: {
                 "description": "Events as they happen.",
-                "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _EXAMPLE}},
+                "content": {
+                    "text/event-stream": {"schema": {"type": "string"}, "itemSchema": FRAME, "example": _EXAMPLE}
+                },
             },
             204: {"description": "The job has ended and nothing is missing."},
         },
