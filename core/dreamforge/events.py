@@ -187,6 +187,7 @@ class EventBatch(BaseModel):
     job_id: UUID
     step: StepName
     shard: int = Field(ge=0)
+    shards: int = Field(1, ge=1, description="How many runners share the step's items.")
     attempt_id: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+$")
     correlation_id: str = Field(max_length=128)
     prev_seq: int = Field(ge=0)

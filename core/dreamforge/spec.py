@@ -21,8 +21,6 @@ from dreamforge.jobs import StepName
 SPEC_VERSION = 1
 MAX_SEED = 2**32 - 1
 MAX_COUNT = 100
-#: Said of a job that came with a seed for several items (FR-008).
-SEED_IGNORED = "seed is ignored because count is above 1: each item draws its own seed right before it is rendered."
 _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")
 #: The same as a part of a regular expression for JSON Schema, where a lone surrogate is no character.
 UNCLEAN = r"\x00-\x08\x0b\x0c\x0e-\x1f"

@@ -44,6 +44,7 @@ class Header(BaseModel):
     job_id: UUID
     step: StepName
     shard: int
+    shards: int = 1
     attempt_id: str
     correlation_id: str
     acked: int = 0
@@ -55,6 +56,7 @@ class Header(BaseModel):
             job_id=spec.job_id,
             step=spec.step,
             shard=spec.shard.index,
+            shards=spec.shard.count,
             attempt_id=attempt_id,
             correlation_id=spec.correlation_id,
         )
@@ -64,6 +66,7 @@ class Header(BaseModel):
             job_id=self.job_id,
             step=self.step,
             shard=self.shard,
+            shards=self.shards,
             attempt_id=self.attempt_id,
             correlation_id=self.correlation_id,
             prev_seq=prev_seq,

@@ -10,10 +10,10 @@ from dreamforge.errors import ErrorCode
 from dreamforge.presets import PRESETS
 from dreamforge.spec import RenderParams
 from dreamforge_api.jobs.schemas import CreateJobRequest
+from dreamforge_api.models.choice import SEED_IGNORED
 from dreamforge_api.problem import Problem, invalid_body
 
 _PARAMS = set(RenderParams.model_fields)
-SEED_IGNORED = "seed is ignored because count is above 1: each item draws its own seed right before it is rendered."
 
 
 def validated(data: Any) -> CreateJobRequest:

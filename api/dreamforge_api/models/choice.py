@@ -14,6 +14,8 @@ SKETCH_WARNING = (
     "Rendered by `sketch`, which is not a diffusion model: no SDXL checkpoint is installed. To get SDXL, start with "
     "`dreamforge up --backend sdxl --model FILE` or set DF_GENERATE_MODEL_PATH to a .safetensors file."
 )
+#: Said of a job that came with a seed for several items (FR-008).
+SEED_IGNORED = "seed is ignored because count is above 1: each item draws its own seed right before it is rendered."
 
 
 class Choice(NamedTuple):
@@ -47,7 +49,7 @@ def choose(
         return _sketch(usable, None)
     checkpoints = [id_ for id_, kind in usable.items() if kind == ModelKind.SDXL_CHECKPOINT]
     for preferred in (configured, DEFAULT_CHECKPOINT):
-        if preferred in checkpoints:
+        if preferred is not None and preferred in checkpoints:
             return Choice(preferred)
     if len(checkpoints) == 1:
         return Choice(checkpoints[0])

@@ -6,7 +6,7 @@ attempt's events are accepted in order and once: a batch chains to the one befor
 
 import json
 from dataclasses import asdict
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -14,15 +14,20 @@ import uuid_utils
 from sqlalchemy import Connection, Engine, Row
 
 from dreamforge import telemetry
+from dreamforge.announcements import Progress
 from dreamforge.crashpoints import CrashPoint, reach
 from dreamforge.db import artifacts, events, ingest, jobs
 from dreamforge.errors import FACTS, DreamForgeError
-from dreamforge.events import AttemptStarted, EventBatch, GpuMeasured, Level, Outcome, Verdict
+from dreamforge.events import AttemptFinished, AttemptStarted, EventBatch, GpuMeasured, Level, Outcome, Verdict
 from dreamforge.jobs import TERMINAL_STATES, AttemptState, ItemState, JobState
+from dreamforge.spec import Shard
 from dreamforge_api.worker.projection import Changes, Item, JobView, Projector
 from dreamforge_api.worker.retry import Decision, RetryPolicy, Standing, Then, after
 
 log = telemetry.logger("ingest")
+
+#: ``executor_kind`` of jobs that run on a cluster, which starts their attempts.
+CLUSTER = "kubernetes"
 
 _ATTEMPT_STATES = {
     Outcome.SUCCEEDED: AttemptState.SUCCEEDED,
@@ -47,6 +52,7 @@ class Ingested(NamedTuple):
     started: datetime | None = None
     created: datetime | None = None
     model_kind: str = ""
+    progress: Progress | None = None
 
 
 class _Attempt(NamedTuple):
@@ -54,6 +60,7 @@ class _Attempt(NamedTuple):
     last_producer_seq: int
     newest: int
     item_rows: list[dict[str, Any]]
+    other_shards_done: int
 
 
 def new_id() -> UUID:
@@ -61,12 +68,20 @@ def new_id() -> UUID:
     return UUID(int=uuid_utils.uuid7().int)
 
 
-def ingest_batch(engine: Engine, batch: EventBatch, policy: RetryPolicy) -> Ingested:
+def ingest_batch(
+    engine: Engine, batch: EventBatch, policy: RetryPolicy, *, unknown_for: timedelta = timedelta()
+) -> Ingested:
     """Commit ``batch`` and say how far its attempt's events are safe. Raises :class:`BadBatch` and what SQLAlchemy
-    raises when the database is away; nothing was written then."""
+    raises when the database is away; nothing was written then.
+
+    An unknown job is waited for: until ``unknown_for`` after the attempt's first event, its runner keeps its events
+    and sends them again. The announcement of a RenderJob may have been lost and come a second time.
+    """
     with engine.begin() as connection:
         job = connection.execute(ingest.LOCK_JOB, {"job_id": batch.job_id, "step": batch.step}).one_or_none()
         if job is None:
+            if unknown_for and datetime.now(UTC) - batch.events[0].ts < unknown_for:
+                return Ingested(Verdict.GAP, 0)
             return Ingested(Verdict.REFUSED_UNKNOWN_JOB, batch.last_seq)
         attempt = _attempt(connection, batch)
         if batch.last_seq <= attempt.last_producer_seq:
@@ -90,8 +105,8 @@ def _attempt(connection: Connection, batch: EventBatch) -> _Attempt:
     ).one()
     if found.number is None:
         number = (found.newest or 0) + 1
-        return _Attempt(number, 0, number, found.item_rows)
-    return _Attempt(found.number, found.last_producer_seq, found.newest, found.item_rows)
+        return _Attempt(number, 0, number, found.item_rows, found.other_shards_done)
+    return _Attempt(found.number, found.last_producer_seq, found.newest, found.item_rows, found.other_shards_done)
 
 
 def _apply(
@@ -104,9 +119,10 @@ def _apply(
     was_queued = view.status is JobState.QUEUED
     projector = Projector(view, batch.attempt_id, attempt.number, new_id)
     changes = projector.apply(fresh)
-    decision = _decide(row, view, changes, policy)
+    decision = _decide(row, batch, view, attempt, changes.finished, policy)
     if decision is not None and decision.then is Then.AGAIN and changes.finished is not None:
-        message = f"attempt {attempt.number} will be followed by another in {decision.delay:.1f} s"
+        when = f" in {decision.delay:.1f} s" if decision.delay else ""
+        message = f"attempt {attempt.number} will be followed by another{when}"
         projector.note(changes.finished.ts, Level.INFO, "attempt.retry", message)
     _write(connection, batch, view, changes, attempt.number)
     if decision is not None:
@@ -121,6 +137,7 @@ def _apply(
         started=view.started_at if was_queued and view.status is JobState.RUNNING else None,
         created=row.created_at,
         model_kind=row.model_kind or "unknown",
+        progress=_progress(row, view, attempt.number),
     )
 
 
@@ -172,11 +189,34 @@ def _time(value: str | None) -> datetime | None:
     return None if value is None else datetime.fromisoformat(value)
 
 
-def _decide(row: Row[Any], view: JobView, changes: Changes, policy: RetryPolicy) -> Decision | None:
-    if changes.finished is None:
+def _decide(
+    row: Row[Any],
+    batch: EventBatch,
+    view: JobView,
+    attempt: _Attempt,
+    finished: AttemptFinished | None,
+    policy: RetryPolicy,
+) -> Decision | None:
+    if finished is None:
         return None
-    standing = Standing(row.failures, row.cancel_requested, view.completed, view.count)
-    return after(changes.finished.outcome, changes.finished.failure, standing, policy)
+    own = Shard(index=batch.shard, count=batch.shards).items(view.count)
+    standing = Standing(
+        row.failures,
+        row.cancel_requested,
+        sum(index in view.items and view.items[index].status is ItemState.SUCCEEDED for index in own),
+        len(own),
+        shards_left=batch.shards - 1 - attempt.other_shards_done,
+        retried_by_cluster=row.executor_kind == CLUSTER,
+    )
+    return after(finished.outcome, finished.failure, standing, policy)
+
+
+def _progress(row: Row[Any], view: JobView, attempt: int) -> Progress | None:
+    """For the status of the job's RenderJob."""
+    if row.executor_kind != CLUSTER:
+        return None
+    done = {"progress": view.progress, "items_done": view.completed, "items_total": view.count}
+    return Progress(job_id=row.id, attempt=attempt, **done)
 
 
 def _write(connection: Connection, batch: EventBatch, view: JobView, changes: Changes, number: int) -> None:
@@ -214,6 +254,8 @@ def _write(connection: Connection, batch: EventBatch, view: JobView, changes: Ch
 def _follow(connection: Connection, batch: EventBatch, decision: Decision) -> None:
     """Carry out what follows the attempt, in the same transaction."""
     match decision.then:
+        case Then.GO_ON:
+            return
         case Then.AGAIN:
             parameters = {"job_id": batch.job_id, "counted": decision.counted, "delay": decision.delay}
             connection.execute(ingest.DISPATCH_AGAIN, parameters)

@@ -38,6 +38,8 @@ class Then(StrEnum):
     FAIL = "fail"
     CANCEL = "cancel"
     AGAIN = "again"
+    #: Nothing follows yet: other runners still work on their shards.
+    GO_ON = "go_on"
 
 
 @dataclass(frozen=True)
@@ -52,12 +54,15 @@ class Decision:
 
 @dataclass(frozen=True)
 class Standing:
-    """What a decision needs to know of the job."""
+    """What a decision needs to know of the job; ``completed`` of ``count`` items are those of the attempt's shard."""
 
     failures: int
     cancel_requested: bool
     completed: int
     count: int
+    shards_left: int = 0
+    #: Whoever runs the job starts the next attempt by itself and says when it gives up: a cluster.
+    retried_by_cluster: bool = False
 
 
 def after(outcome: Outcome, failure: Failure | None, job: Standing, policy: RetryPolicy) -> Decision:
@@ -68,7 +73,7 @@ def after(outcome: Outcome, failure: Failure | None, job: Standing, policy: Retr
     """
     if outcome is Outcome.SUCCEEDED:
         if job.completed == job.count:
-            return Decision(Then.SUCCEED)
+            return Decision(Then.GO_ON if job.shards_left else Then.SUCCEED)
         failure = Failure(
             code=ErrorCode.INTERNAL,
             message=f"the runner reported success with {job.completed} of {job.count} items stored",
@@ -87,6 +92,8 @@ def after_failure(failure: Failure, job: Standing, policy: RetryPolicy) -> Decis
     if job.cancel_requested:
         return Decision(Then.CANCEL)
     failures = job.failures + 1
+    if job.retried_by_cluster and FACTS[failure.code].retryable:
+        return Decision(Then.AGAIN, failure, counted=True)
     if failures < policy.tries(failure.code):
         return Decision(Then.AGAIN, failure, policy.delay(failures), counted=True)
     return Decision(Then.FAIL, failure)

@@ -9,16 +9,18 @@ LOCK_JOB: TextClause = text("""
 SELECT j.id, j.status, j.count AS item_count, j.completed, j.progress, j.failures, j.last_seq,
        j.started_at, j.created_at, j.cancel_requested_at IS NOT NULL AS cancel_requested,
        CAST(j.params ->> 'steps' AS integer) AS steps_total,
-       (SELECT kind FROM models m WHERE m.id = j.model_id) AS model_kind
+       (SELECT kind FROM models m WHERE m.id = j.model_id) AS model_kind, j.executor_kind
 FROM jobs j WHERE j.id = :job_id FOR UPDATE OF j
 """)
 
-#: The step's items as JSON, and where the attempt stands: its number (NULL for a new one), the shard's highest,
-#: the last event it had committed. A statement of its own: one that waited for the job's lock would still see the
-#: other tables as they were before it waited.
+#: The step's items as JSON, how many other shards ended well, and where the attempt stands: its number (NULL for a
+#: new one), the shard's highest, the last event it had committed. A statement of its own: one that waited for the
+#: job's lock would still see the other tables as they were before it waited.
 STANDING: TextClause = text("""
 SELECT (SELECT COALESCE(jsonb_agg(to_jsonb(i)), '[]'::jsonb) FROM items i
         WHERE i.job_id = :job_id AND i.step = :step) AS item_rows,
+       (SELECT count(DISTINCT shard) FROM attempts
+        WHERE job_id = :job_id AND step = :step AND status = 'succeeded' AND shard <> :shard) AS other_shards_done,
        max(number) AS newest,
        max(number) FILTER (WHERE attempt_id = :attempt_id) AS number,
        max(last_producer_seq) FILTER (WHERE attempt_id = :attempt_id) AS last_producer_seq
@@ -68,9 +70,10 @@ UPDATE attempts SET gpu = CAST(:gpu AS jsonb)
 WHERE job_id = :job_id AND step = :step AND attempt_id = :attempt_id
 """)
 
-#: Hand the job back to the outbox.
+#: Hand the job back to the outbox; a cluster starts its next attempt by itself.
 DISPATCH_AGAIN: TextClause = text("""
-UPDATE jobs SET dispatched_at = NULL, failures = failures + CAST(:counted AS integer),
+UPDATE jobs SET failures = failures + CAST(:counted AS integer),
+  dispatched_at = CASE WHEN executor_kind = 'kubernetes' THEN dispatched_at END,
   next_dispatch_at = now() + make_interval(secs => :delay)
 WHERE id = :job_id AND status IN ('queued', 'running')
 """)

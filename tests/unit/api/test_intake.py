@@ -12,6 +12,7 @@ from dreamforge.models import DEFAULT_PROVIDER, PROVIDERS, SKETCH_PROVIDER
 from dreamforge_api import times
 from dreamforge_api.jobs import intake, resource
 from dreamforge_api.jobs.schemas import CreateJobRequest
+from dreamforge_api.models.choice import SEED_IGNORED
 from dreamforge_api.parameters import cursor_of, id_of_cursor
 from dreamforge_api.problem import Problem, value_class
 
@@ -57,7 +58,7 @@ def test_a_preset_hides_no_mistake() -> None:
 def test_a_seed_is_dropped_for_a_batch_only() -> None:
     batch = intake.validated({"prompt": "x", "seed": 1, "count": 2})
     assert intake.params_of(batch)["seed"] is None
-    assert intake.warnings_of(batch) == [intake.SEED_IGNORED]
+    assert intake.warnings_of(batch) == [SEED_IGNORED]
     single = intake.validated({"prompt": "x", "seed": 1})
     assert intake.params_of(single)["seed"] == 1
     assert intake.warnings_of(single) == []
