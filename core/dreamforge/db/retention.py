@@ -49,7 +49,7 @@ REMOVE_JOBS: TextClause = text(f"DELETE FROM jobs j WHERE id = ANY(:jobs) AND {_
 
 REMOVE_KEYS: TextClause = text("""
 DELETE FROM idempotency_keys WHERE (owner, key) IN (
-  SELECT owner, key FROM idempotency_keys WHERE expires_at <= now() LIMIT :limit)
+  SELECT owner, key FROM idempotency_keys WHERE expires_at <= now() ORDER BY expires_at LIMIT :limit)
 """)
 
 #: What a look at the store needs to know of the jobs its keys name.

@@ -109,6 +109,8 @@ jobs = Table(
     CheckConstraint("last_seq >= 0 AND attempt >= 0 AND failures >= 0", name="counters"),
     Index("ix_jobs_status_id", "status", "id"),
     Index("ix_jobs_model_id_id", "model_id", "id"),
+    # With only one of the two, a page of a model's rare state is found by reading all the model's jobs.
+    Index("ix_jobs_model_id_status_id", "model_id", "status", "id"),
     Index("ix_jobs_labels", "labels", postgresql_using="gin", postgresql_ops={"labels": "jsonb_path_ops"}),
     Index(
         "ix_jobs_cancel_untold",
