@@ -67,8 +67,8 @@ def _soak(stack: Stack, arguments: argparse.Namespace) -> Report:
         seed=arguments.seed,
         minutes=arguments.minutes,
         store="filesystem",
-        killed=chaos.killed,
-        faults=chaos.counts,
+        killed=dict(chaos.killed),  # `asdict` makes nonsense of counters
+        faults=dict(chaos.counts),
         points=[point for point in armed if stack.marks.victim(point) is not None],
         looked_at=_looked_at(verdict, account),
         seconds={"rain": rained - begun, "until all jobs had ended": drained - rained, "slowest": account.slowest},

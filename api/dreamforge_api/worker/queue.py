@@ -67,6 +67,17 @@ class IngestWorker(SimpleWorker):
             taken.append(found[0])
         return taken
 
+    def clean_registries(self) -> None:
+        """First of all, what a killed worker had in hand goes back to the head of the queue.
+
+        Ingest may repeat anything, so it does no harm if that worker lives after all. RQ would file these messages
+        with the dead letters after a minute, although nothing is wrong with them.
+        """
+        for queue in self.queues:
+            while self.connection.rpoplpush(queue.intermediate_queue_key, queue.key) is not None:
+                continue
+        super().clean_registries()  # type: ignore[no-untyped-call]  # RQ's
+
     def stop_soon(self) -> None:
         """From a signal handler: leave RQ's blocking wait now, or after the batch in hand."""
         self._stop_requested = True

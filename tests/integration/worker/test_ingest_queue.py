@@ -86,6 +86,18 @@ def test_a_message_that_is_no_batch_keeps_none_of_its_neighbours(pipe: Pipe) -> 
     assert pipe.redis.llen("rq:queue:events:intermediate") == 0
 
 
+def test_what_a_killed_worker_had_in_hand_is_ingested_by_the_next_and_is_no_dead_letter(pipe: Pipe) -> None:
+    runner = Runner(create(pipe.engine), "run-orphan")
+    pipe.sink.send(runner.batch(runner.started(), runner.item(0)))
+    pipe.sink.send(runner.batch(runner.progress(0, 3)))
+    for _ in range(2):  # taken off the queue, and then that worker was no more
+        assert Queue.dequeue_any([pipe.queue], None, connection=pipe.redis, serializer=JSONSerializer)
+    pipe.work()
+    assert pipe.ack(runner) == Ack(attempt_id="run-orphan", seq=runner.seq, verdict=Verdict.COMMITTED)
+    assert pipe.redis.llen("rq:queue:events:intermediate") == 0
+    assert pipe.redis.zcard("rq:failed:events") == 0
+
+
 def test_a_batch_that_breaks_the_protocol_is_refused_and_filed_alone(pipe: Pipe) -> None:
     good, bad = Runner(create(pipe.engine), "run-good"), Runner(create(pipe.engine), "run-bad")
     pipe.sink.send(bad.batch(bad.item(0)))
