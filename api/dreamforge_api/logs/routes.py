@@ -38,7 +38,7 @@ _SLICE = 500
         ErrorCode.INVALID_PARAMETER,
         ErrorCode.NOT_FOUND,
         ErrorCode.UNAVAILABLE,
-        also={200: {"content": {MEDIA_TYPE: {"schema": {"type": "string"}, "itemSchema": _LINE, "example": _LINES}}}},
+        also={200: {"content": {MEDIA_TYPE: {"itemSchema": _LINE, "example": _LINES}}}},
     ),
 )
 async def read_logs(request: Request, job_id: JobIdText, tail: Tail = 1000, since_ts: SinceTs = None) -> Response:

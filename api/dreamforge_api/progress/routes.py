@@ -80,9 +80,7 @@ async def get_progress(request: Request, job_id: JobIdText) -> Response:
         also={
             200: {
                 "description": "Events as they happen.",
-                "content": {
-                    "text/event-stream": {"schema": {"type": "string"}, "itemSchema": FRAME, "example": _EXAMPLE}
-                },
+                "content": {"text/event-stream": {"itemSchema": FRAME, "example": _EXAMPLE}},
             },
             204: {"description": "The job has ended and nothing is missing."},
         },
