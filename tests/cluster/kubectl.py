@@ -1,9 +1,11 @@
 """A typed kubectl for tests: objects in, objects out, and waiting with a deadline."""
 
 import json
+import re
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,6 +29,7 @@ class Kubectl:
 
     kubeconfig: Path
     namespace: str = "default"
+    """Empty: where each object says itself."""
     user: str | None = None
     """Whom the admin impersonates, e.g. ``system:serviceaccount:ns:name``."""
 
@@ -61,7 +64,8 @@ class Kubectl:
         user = ["--as", self.user] if self.user else []
         # What it knows of one API server must not outlive it: the next may have the same address.
         cache = self.kubeconfig.parent / "kubectl-cache"
-        return [program, "--kubeconfig", self.kubeconfig, "--cache-dir", cache, "--namespace", self.namespace, *user]
+        namespace = ["--namespace", self.namespace] if self.namespace else []
+        return [program, "--kubeconfig", self.kubeconfig, "--cache-dir", cache, *namespace, *user]
 
     def apply(self, *objects: Object | Path, server_side: bool = False, dry_run: bool = False) -> None:
         """Objects, or files of them."""
@@ -98,6 +102,21 @@ class Kubectl:
         """A merge patch."""
         at = ["--subresource", subresource] if subresource else []
         self("patch", kind, name, "--type=merge", "-p", json.dumps(change), *at)
+
+    @contextmanager
+    def forward(self, target: str, port: int) -> Iterator[str]:
+        """``http://127.0.0.1:N``, which leads to a port of a pod or service (``svc/api``) while the context is open."""
+        command = [*self.command(), "port-forward", target, f":{port}"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as child:
+            try:
+                assert child.stdout is not None
+                line = child.stdout.readline()
+                found = re.match(r"Forwarding from 127\.0\.0\.1:(\d+) ", line)
+                if found is None:
+                    raise Refused(line.strip())
+                yield f"http://127.0.0.1:{found[1]}"
+            finally:
+                child.kill()
 
     def wait_condition(self, kind: str, name: str, condition: str, *, timeout: float = 60.0) -> None:
         """``kubectl wait``, as people use it."""

@@ -1,0 +1,100 @@
+"""The manifests people apply: accepted by a real API server without a warning, and no right more than promised."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.cluster.kubectl import Kubectl
+
+ROOT = Path(__file__).resolve().parents[2]
+OVERLAYS = ROOT / "kustomize" / "overlays"
+INSTALL = ROOT / "manifests" / "install.yaml"
+GOLDEN = Path(__file__).parent / "rbac.golden.json"
+RUNNERS = "dreamforge-runners"
+ACCOUNTS = {
+    "operator": "system:serviceaccount:dreamforge:dreamforge-operator",
+    "worker": "system:serviceaccount:dreamforge:dreamforge-worker",
+    "api": "system:serviceaccount:dreamforge:dreamforge-api",
+    "runner": f"system:serviceaccount:{RUNNERS}:dreamforge-runner",
+}
+
+
+@pytest.fixture(scope="module")
+def installed(api_server) -> Kubectl:
+    """Namespaces, CRD and rights in place; the rest is only tried (nothing would run it here)."""
+    kubectl = Kubectl(api_server.kubeconfig, namespace="")
+    for path in ("kustomize/base/namespaces.yaml", "crds/renderjobs.yaml", "kustomize/base/rbac.yaml"):
+        kubectl("apply", "-f", ROOT / path)
+    kubectl("wait", "--for=condition=Established", "crd/renderjobs.dreamforge.dev", "--timeout=30s")
+    privileged = {"pod-security.kubernetes.io/enforce": "privileged"}
+    kubectl.apply(
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "dreamforge-gpu", "labels": privileged}}
+    )
+    return kubectl
+
+
+@pytest.mark.parametrize("overlay", ["e2e", "kind", "k3s", "prod"])
+def test_every_overlay_is_accepted_without_a_warning(installed, overlay):
+    done = installed.attempt("apply", "--dry-run=server", "-k", OVERLAYS / overlay)
+
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert "deployment.apps/dreamforge-operator" in done.stdout
+
+
+def test_one_file_to_install_is_the_production_overlay(installed):
+    assert INSTALL.read_text() == installed("kustomize", OVERLAYS / "prod"), "run `make manifests`"
+
+
+def test_nobody_has_a_right_more_than_promised(installed):
+    found = {name: _rights(installed.within(RUNNERS), user) for name, user in ACCOUNTS.items()}
+
+    assert found == json.loads(GOLDEN.read_text())
+
+
+@pytest.mark.parametrize("account", ACCOUNTS)
+@pytest.mark.parametrize("namespace", ["dreamforge", "kube-system"])
+def test_no_right_reaches_another_namespace(installed, account, namespace):
+    assert _rights(installed.within(namespace), ACCOUNTS[account]) == []
+
+
+@pytest.mark.parametrize("overlay", ["e2e", "kind", "k3s", "prod"])
+def test_children_name_nothing_that_a_rollout_removes(overlay):
+    # A retry hours later must still find what its pod names, so no Secret of the runners carries a hash.
+    text = subprocess.run(["kubectl", "kustomize", OVERLAYS / overlay], capture_output=True, text=True, check=True)
+    objects = list(yaml.safe_load_all(text.stdout))
+
+    secrets = {item["metadata"]["name"] for item in objects if item["kind"] == "Secret"}
+    assert secrets <= {
+        "dreamforge-env",
+        "dreamforge-operator-env",
+        "dreamforge-runner-env",
+        "postgres",
+        "redis",
+        "s3",
+    }
+    assert all("ttlSecondsAfterFinished" not in item["spec"] for item in objects if item["kind"] == "Job")
+
+
+def _rights(kubectl: Kubectl, user: str) -> list[str]:
+    """``group/resource: verbs`` of a user in a namespace, without what every authenticated user has."""
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SelfSubjectRulesReview",
+        "spec": {"namespace": kubectl.namespace},
+    }
+    answer = kubectl.as_user(user)("create", "--raw", _REVIEWS, "-f", "-", stdin=json.dumps(review))
+    rules = json.loads(answer)["status"]["resourceRules"]
+    own = [rule for rule in rules if not set(rule["apiGroups"]) <= {"authorization.k8s.io", "authentication.k8s.io"}]
+    return sorted(
+        f"{group or 'core'}/{resource}: {' '.join(sorted(rule['verbs']))}"
+        for rule in own
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+    )
+
+
+_REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews"
