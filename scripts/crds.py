@@ -8,6 +8,7 @@ pydantic's JSON Schema becomes what Kubernetes calls structural: no references, 
 ``kubectl explain`` shows nothing else of them.
 """
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import yaml
 
 from dreamforge.renderjob import names
+from dreamforge.renderjob.conditions import Phase
 from dreamforge.renderjob.resource import RenderJob
 from dreamforge.renderjob.rules import RULES, Rule
 from dreamforge.renderjob.spec import RenderJobSpec
@@ -154,8 +156,8 @@ def _description(node: Schema, limits: Schema) -> str:
         words = []
     if "minimum" in limits and "maximum" in limits:
         words.insert(0, f"{limits['minimum']} to {limits['maximum']}")
-    if limits.get("default", {}) != {}:
-        words.append(f"default {str(limits['default']).removesuffix('.0').lower()}")
+    if (default := limits.get("default", {})) != {}:
+        words.append(f"default {default if isinstance(default, str) else json.dumps(default).removesuffix('.0')}")
     told = "; ".join(words)
     return f"{text} {told[0].upper()}{told[1:]}." if told else text
 
@@ -177,7 +179,7 @@ def open_api() -> Schema:
         "x-kubernetes-validations": [_validation(rule) for rule in RULES[()]],
     }
     # An object no operator has seen must not look finished to Flux and Argo CD, not even for a moment.
-    made["properties"]["status"]["default"] = {"observedGeneration": UNSEEN}
+    made["properties"]["status"]["default"] = {"observedGeneration": UNSEEN, "phase": Phase.PENDING.value}
     return made
 
 

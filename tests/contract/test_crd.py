@@ -113,7 +113,7 @@ def test_inline_input_has_the_parameters_of_the_rest_api_but_count_with_their_de
 
 
 def test_an_unseen_object_is_told_from_a_finished_one():
-    assert SCHEMA["properties"]["status"]["default"] == {"observedGeneration": -1}
+    assert SCHEMA["properties"]["status"]["default"] == {"observedGeneration": -1, "phase": "Pending"}
 
 
 def test_phases_and_failure_classes_are_the_closed_lists():
