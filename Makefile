@@ -40,6 +40,21 @@ $(SDXL): locks/sdxl.txt $(BASE)
 dev: setup ## The embedded stack, started again whenever a source file changes (ARGS= for `dreamforge up`)
 	@$(PY) scripts/dev.py $(ARGS)
 
+up: ## Compose: the whole system in containers, ready when it returns (`make images` first; GPU=1 for the card)
+	@scripts/compose.sh up -d --wait $(ARGS)
+
+down: ## Compose: stop it; data stays in its volumes (ARGS=--volumes removes them)
+	@scripts/compose.sh down $(ARGS)
+
+logs: ## Compose: follow all logs (ARGS=api for one)
+	@scripts/compose.sh logs -f $(ARGS)
+
+status: ## Compose: what runs, and how it is
+	@scripts/compose.sh ps $(ARGS)
+
+gpu-cdi-generate: ## Write the CDI spec of this machine's GPUs, unless the toolkit's own service keeps one
+	@scripts/gpu_cdi.sh
+
 inspect-env: ## What this machine has: Python, servers, Docker, GPU, CDI, settings
 	@scripts/inspect_env.sh
 
@@ -94,6 +109,9 @@ cluster-build: ## Build Kubernetes from Go modules into .cache/cluster (needs Li
 	@tests/cluster/build.sh
 
 ##@ Generate
+manifests: ## Write manifests/install.yaml from kustomize/overlays/prod
+	@kubectl kustomize kustomize/overlays/prod >manifests/install.yaml
+
 openapi: setup ## Write docs/openapi/ from the app
 	@$(PY) -m dreamforge_api.openapi
 
@@ -119,5 +137,5 @@ migrate: setup ## Bring DF_DATABASE_URL to the newest schema
 revision: setup ## A new migration from the tables (M="what it does"; DF_DATABASE_URL at head)
 	@$(PY) scripts/revision.py "$(M)"
 
-.PHONY: help demo test setup setup-sdxl dev inspect-env lint fmt type verify test-unit test-contract \
-  test-integration e2e test-faults test-cluster cluster-build soak test-parts bench openapi crds golden env-example lock s3-server migrate revision
+.PHONY: help demo test setup setup-sdxl dev up down logs status gpu-cdi-generate inspect-env lint fmt type verify test-unit test-contract \
+  test-integration e2e test-faults test-cluster cluster-build soak test-parts bench manifests openapi crds golden env-example lock s3-server migrate revision
