@@ -130,6 +130,10 @@ lock: setup ## Write locks/ from pyproject.toml (UPGRADE=1 takes the newest vers
 s3-server: ## Build the S3 server that tests and Compose use (needs Go)
 	@scripts/build_s3_server.sh
 
+##@ Images
+images: ## Build the images with docker, podman or buildah (ENGINE= EXTRAS=sketch|sdxl TAG= REGISTRY= BASE_IMAGE=; ARGS=api picks one)
+	@scripts/images.sh $(ARGS)
+
 ##@ Database
 migrate: setup ## Bring DF_DATABASE_URL to the newest schema
 	@$(PY) -m dreamforge_api.migrate
@@ -138,4 +142,4 @@ revision: setup ## A new migration from the tables (M="what it does"; DF_DATABAS
 	@$(PY) scripts/revision.py "$(M)"
 
 .PHONY: help demo test setup setup-sdxl dev up down logs status gpu-cdi-generate inspect-env lint fmt type verify test-unit test-contract \
-  test-integration e2e test-faults test-cluster cluster-build soak test-parts bench manifests openapi crds golden env-example lock s3-server migrate revision
+  test-integration e2e test-faults test-cluster cluster-build soak test-parts bench manifests openapi crds golden env-example lock s3-server images migrate revision

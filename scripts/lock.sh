@@ -7,6 +7,8 @@
 # locks/base.txt  all that runs and tests Dream Forge without torch (extras: embedded, dev)
 # locks/sdxl.txt  what the sdxl extra needs beside torch. torch is pinned exactly in pyproject.toml and installed
 #                 apart from this: its CPU and CUDA builds share a version but not a hash (docs/adr/0009).
+# locks/api.txt, locks/operator.txt, locks/runner.txt
+#                 what an image of that process installs (docs/adr/0014): parts of base.txt, pin for pin
 set -euo pipefail
 cd "$(dirname "$0")/.."
 UV=${UV:-$([ -x .venv/bin/uv ] && echo .venv/bin/uv || echo uv)}
@@ -25,5 +27,10 @@ stack=$(sed -nE 's/^(torch|triton|cuda-[a-z-]+|nvidia-[a-z0-9-]+)==.*/\1/p' lock
 omit=()
 for name in $stack; do omit+=(--no-emit-package "$name"); done
 compile --extra sdxl --constraints locks/base.txt --output-file locks/sdxl.txt "${omit[@]}" "$@" >/dev/null
+
+# base.txt constrains these, so none of them moves by itself.
+compile --extra api --extra cluster --constraints locks/base.txt --output-file locks/api.txt >/dev/null
+compile --extra operator --constraints locks/base.txt --output-file locks/operator.txt >/dev/null
+compile --extra runner --constraints locks/base.txt --output-file locks/runner.txt >/dev/null
 
 wc -l locks/*.txt

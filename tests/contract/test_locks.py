@@ -9,7 +9,13 @@ from packaging.utils import canonicalize_name
 
 from tests.contract.project import ROOT, pyproject
 
-LOCKS = {"base": ("embedded", "dev"), "sdxl": ("sdxl",)}
+LOCKS = {
+    "base": ("embedded", "dev"),
+    "sdxl": ("sdxl",),
+    "api": ("api", "cluster"),
+    "operator": ("operator",),
+    "runner": ("runner",),
+}
 # Installed apart from the locks: its builds share a version, not a hash.
 UNLOCKED = {"torch"}
 
@@ -71,6 +77,14 @@ def test_the_lock_satisfies_pyproject(lock: str):
 def test_both_locks_can_be_installed_into_one_environment():
     base, sdxl = pins("base"), pins("sdxl")
     assert {name: (base[name], sdxl[name]) for name in base.keys() & sdxl.keys() if base[name] != sdxl[name]} == {}
+
+
+@pytest.mark.parametrize("image", ["api", "operator", "runner"])
+def test_an_image_installs_what_was_tested(image: str):
+    """Each lock of an image is a part of the base lock, pin for pin."""
+    base, own = pins("base"), pins(image)
+    assert {name: versions for name, versions in own.items() if not versions <= base.get(name, set())} == {}
+    assert len(own) < len(base)
 
 
 def test_torch_is_pinned_exactly_and_brings_its_stack_itself():

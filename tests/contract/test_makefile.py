@@ -26,6 +26,7 @@ PROMISED = {
         "golden",
         "s3-server",
     ),
+    "images",
     *("lint", "fmt", "type", "verify", "openapi", "crds", "lock"),
 }
 
