@@ -91,7 +91,8 @@ e2e: setup test-parts ## The whole system as a user has it: `dreamforge up` in a
 test-faults: setup ## Processes killed at every named crash point and by lot, under load; then every promise checked
 	@$(PYTEST) tests/faults $(ARGS)
 
-test-cluster: setup cluster-build ## On a real Kubernetes: the one KUBECONFIG names, else one of its own (needs Linux, root, Go)
+test-cluster: setup ## On a real Kubernetes: the one KUBECONFIG names, else one of its own (needs Linux, root, Go)
+	@$(MAKE) --no-print-directory cluster-build || true
 	@$(PYTEST) tests/cluster $(ARGS)
 
 soak: setup ## The same for MINUTES=20; prints a table of faults and one of broken promises (ARGS="--seed 1")
@@ -107,6 +108,12 @@ bench: setup setup-sdxl ## The speed targets, both sides interleaved in one run 
 ##@ Test cluster
 cluster-build: ## Build Kubernetes from Go modules into .cache/cluster (needs Linux and Go 1.26; minutes the first time)
 	@tests/cluster/build.sh
+
+cluster-up: setup ## Start a real Kubernetes with a pretended GPU, installing and building what it lacks; prints KUBECONFIG
+	@$(PY) -m tests.cluster up
+
+cluster-down: setup ## End it, and leave nothing behind
+	@$(PY) -m tests.cluster down
 
 ##@ Generate
 manifests: ## Write manifests/install.yaml from kustomize/overlays/prod
@@ -142,4 +149,4 @@ revision: setup ## A new migration from the tables (M="what it does"; DF_DATABAS
 	@$(PY) scripts/revision.py "$(M)"
 
 .PHONY: help demo test setup setup-sdxl dev up down logs status gpu-cdi-generate inspect-env lint fmt type verify test-unit test-contract \
-  test-integration e2e test-faults test-cluster cluster-build soak test-parts bench manifests openapi crds golden env-example lock s3-server images migrate revision
+  test-integration e2e test-faults test-cluster cluster-build cluster-up cluster-down soak test-parts bench manifests openapi crds golden env-example lock s3-server images migrate revision

@@ -1,11 +1,15 @@
-"""Command lines of the control plane's programs, as functions of addresses and folders."""
+"""Command lines of a cluster's programs, as functions of addresses and folders."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.cluster import parts
 
+NODE = "node1"
+PODS = "10.244.0.0/24"
 SERVICES = "10.96.0.0/16"
+DNS = "10.96.0.10"
 ADMIN = "admin"
 
 Command = list[str | Path]
@@ -78,3 +82,47 @@ def signing_key(folder: Path) -> Path:
 def certificate(folder: Path) -> Path:
     """The API server's own, with the authority that signed it; made by the API server when it first starts."""
     return folder / "certs" / "apiserver.crt"
+
+
+def scheduler(kubeconfig: Path) -> Command:
+    return [
+        parts.program("kube-scheduler"),
+        *(f"--kubeconfig={kubeconfig}", "--leader-elect=false", "--profiling=false"),
+    ]
+
+
+def containerd() -> Command:
+    return [parts.program("containerd"), "--config", parts.MACHINE / "containerd.toml"]
+
+
+def kubelet(kubeconfig: Path, address: str, cgroup: str) -> Command:
+    return [
+        parts.program("kubelet"),
+        *(f"--config={parts.MACHINE / 'kubelet.yaml'}", f"--kubeconfig={kubeconfig}"),
+        *(f"--hostname-override={NODE}", f"--node-ip={address}", f"--cgroup-root={cgroup}"),
+    ]
+
+
+def kube_proxy(kubeconfig: Path, address: str) -> Command:
+    """Without limits of its own on connections, which are the host's."""
+    return [
+        parts.program("kube-proxy"),
+        *(f"--kubeconfig={kubeconfig}", f"--hostname-override={NODE}", f"--bind-address={address}"),
+        *("--proxy-mode=iptables", f"--cluster-cidr={PODS}"),
+        *(
+            f"--conntrack-{limit}=0"
+            for limit in ("max-per-core", "tcp-timeout-established", "tcp-timeout-close-wait")
+        ),
+    ]
+
+
+def coredns() -> Command:
+    """Its file reads KUBECONFIG."""
+    return [parts.program("coredns"), "-conf", parts.MACHINE / "Corefile"]
+
+
+def gpu_plugin(count: int, unhealthy: Path) -> Command:
+    return [
+        *(sys.executable, "-m", "tests.cluster.gpu"),
+        *("--cdi-dir", "/run/cdi", "--count", str(count), "--unhealthy-file", unhealthy),
+    ]

@@ -1,13 +1,20 @@
-"""Clusters for tests, from the lightest to the whole: an API server, one with controllers."""
+"""Clusters for tests, from the lightest to the whole: an API server, one with controllers, a node that runs pods."""
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
-from tests.cluster import control_plane
+from tests.cluster import control_plane, images, parts, requirements
+from tests.cluster.cluster import Cluster
 from tests.cluster.control_plane import ControlPlane
+from tests.cluster.foreign import AnyCluster, ForeignCluster
 from tests.cluster.kubectl import Kubectl
+
+BUILD_SECONDS = 900
+"""For a test whose fixtures build images for the first time."""
 
 RESTRICTED = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "audit", "warn")}
 
@@ -45,6 +52,76 @@ def controllers_kubectl(api_server_with_controllers: ControlPlane) -> Iterator[K
     kubectl = fresh_namespace(Kubectl(api_server_with_controllers.kubeconfig))
     yield kubectl
     kubectl.delete("namespace", kubectl.namespace)
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AnyCluster]:
+    """The one KUBECONFIG names, else the one of ``make cluster-up``, else one that lives as long as these tests."""
+    if given := os.environ.get("KUBECONFIG"):
+        yield ForeignCluster(Path(given)) if Path(given) != Cluster(parts.STATE).kubeconfig else Cluster(parts.STATE)
+        return
+    if Cluster(parts.STATE).running:
+        yield Cluster(parts.STATE)
+        return
+    if reason := requirements.missing():
+        pytest.skip(reason)
+    own = Cluster(tmp_path_factory.mktemp("cluster"))
+    own.up(owned=True)
+    yield own
+    own.down()
+
+
+@pytest.fixture(scope="session")
+def own_cluster(cluster: AnyCluster) -> Cluster:
+    """One whose processes and GPUs a test may break; it mends them before it ends."""
+    if isinstance(cluster, ForeignCluster):
+        pytest.skip("KUBECONFIG names a cluster that is not ours to break")
+    return cluster
+
+
+@pytest.fixture
+def namespace(cluster: AnyCluster) -> Iterator[Kubectl]:
+    """kubectl in a namespace of the test's own; it is deleted at the end, which nobody waits for."""
+    kubectl = fresh_namespace(cluster.kubectl)
+    yield kubectl
+    kubectl.delete("namespace", kubectl.namespace)
+
+
+@pytest.fixture(scope="session")
+def base_image(cluster: AnyCluster) -> str:
+    """Debian with Python, on the node."""
+    name = images.base()
+    cluster.load(name)
+    return name
+
+
+@pytest.fixture(scope="session")
+def api_image(cluster: AnyCluster) -> str:
+    """Of the API, the worker and the migration, on the node."""
+    return _project_image("api", cluster)
+
+
+@pytest.fixture(scope="session")
+def operator_image(cluster: AnyCluster) -> str:
+    return _project_image("operator", cluster)
+
+
+@pytest.fixture(scope="session")
+def runner_image(cluster: AnyCluster) -> str:
+    return _project_image("runner", cluster)
+
+
+def _project_image(part: str, cluster: AnyCluster) -> str:
+    name = images.project(part)
+    cluster.load(name)
+    return name
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give the tests of this folder the time their fixtures may take."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent) and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(BUILD_SECONDS))
 
 
 def fresh_namespace(kubectl: Kubectl) -> Kubectl:

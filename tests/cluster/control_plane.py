@@ -12,7 +12,7 @@ import urllib.request
 from pathlib import Path
 
 from tests.cluster import commands, parts
-from tests.cluster.process import Process
+from tests.cluster.process import ChildProcess, Process
 
 _START_SECONDS = 60.0
 
@@ -58,8 +58,8 @@ class ControlPlane:
             if process:
                 process.stop()
 
-    def _process(self, name: str, command: commands.Command) -> Process:
-        return Process(name, command, self.folder / f"{name}.log")
+    def _process(self, name: str, command: commands.Command) -> ChildProcess:
+        return ChildProcess(name, command, self.folder / f"{name}.log")
 
 
 def prepare(folder: Path, at: commands.Addresses, kubeconfig: Path) -> None:

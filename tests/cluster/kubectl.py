@@ -105,7 +105,7 @@ class Kubectl:
 
     @contextmanager
     def forward(self, target: str, port: int) -> Iterator[str]:
-        """``http://127.0.0.1:N``, which leads to a port of a pod or service (``svc/api``) while the context is open."""
+        """``http://127.0.0.1:N``: leads to a port of a pod or service (``svc/api``) while the context is open."""
         command = [*self.command(), "port-forward", target, f":{port}"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as child:
             try:

@@ -8,10 +8,16 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / ".cache" / "cluster"
 BIN = FOLDER / "bin"
+STATE = FOLDER / "state"
 BUILD = Path(__file__).with_name("build.sh")
+MACHINE = Path(__file__).with_name("machine")
 
 API_SERVER = ("etcd", "kube-apiserver")
 CONTROLLERS = ("kube-controller-manager",)
+NODE = (
+    *("kube-scheduler", "kubelet", "kube-proxy", "coredns"),
+    *("containerd", "containerd-shim-runc-v2", "ctr", "runc", "pause"),
+)
 
 
 def program(name: str) -> Path:

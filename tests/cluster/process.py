@@ -1,59 +1,78 @@
-"""One server process of a cluster: a command line, a log, and tests that stop it, freeze it and start it again."""
+"""Server processes of a cluster, that tests stop, kill, freeze and start again."""
 
-import os
 import signal
 import subprocess
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
+
+import psutil
 
 _STOP_SECONDS = 5.0
 
 
-class Process:
+class Process(ABC):
     """The same command each time it starts; its log is appended to."""
 
-    def __init__(self, name: str, command: Sequence[str | Path], log: Path) -> None:
+    def __init__(self, name: str, log: Path) -> None:
         self.name = name
         self.log = log
-        self._command = [str(word) for word in command]
-        self._child: subprocess.Popen[bytes] | None = None
+
+    @abstractmethod
+    def start(self) -> None: ...
+
+    @abstractmethod
+    def _find(self) -> psutil.Process | None:
+        """The process, while it lives."""
 
     @property
     def running(self) -> bool:
-        return self._child is not None and self._child.poll() is None
-
-    def start(self) -> None:
-        """Start it, in a session of its own so that Ctrl-C reaches the tests alone."""
-        with self.log.open("ab") as log:
-            self._child = subprocess.Popen(
-                self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-            )
+        return self._find() is not None
 
     def stop(self) -> None:
         """End it, by force when it lingers (kube-apiserver waits a minute for an etcd that is gone)."""
-        if self._child is None:
-            return
-        self._child.terminate()
-        try:
-            self._child.wait(timeout=_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.kill()
+        if process := self._find():
+            process.terminate()
+            _, alive = psutil.wait_procs([process], timeout=_STOP_SECONDS)
+            if alive:
+                self.kill()
 
     def kill(self) -> None:
         """End it as a power cut would."""
-        if self._child is not None:
-            self._child.kill()
-            self._child.wait()
+        if process := self._find():
+            process.kill()
+            psutil.wait_procs([process], timeout=_STOP_SECONDS)
 
     def freeze(self) -> None:
         """Let it answer nothing, with its connections open."""
-        assert self._child is not None, "start it first"
-        os.kill(self._child.pid, signal.SIGSTOP)
+        self._signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        assert self._child is not None, "start it first"
-        os.kill(self._child.pid, signal.SIGCONT)
+        self._signal(signal.SIGCONT)
 
     def last_words(self, characters: int = 2000) -> str:
         """The end of its log, for an error message."""
         return self.log.read_text(errors="replace")[-characters:] if self.log.exists() else "(no log)"
+
+    def _signal(self, number: int) -> None:
+        process = self._find()
+        assert process is not None, f"{self.name} does not run"
+        process.send_signal(number)
+
+
+class ChildProcess(Process):
+    """A child of the tests, in a session of its own so that Ctrl-C reaches the tests alone."""
+
+    def __init__(self, name: str, command: Sequence[str | Path], log: Path) -> None:
+        super().__init__(name, log)
+        self._command = [str(word) for word in command]
+        self._child: psutil.Popen | None = None
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            self._child = psutil.Popen(
+                self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+
+    def _find(self) -> psutil.Process | None:
+        return self._child if self._child is not None and self._child.poll() is None else None

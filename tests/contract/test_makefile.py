@@ -21,6 +21,8 @@ PROMISED = {
         "test-faults",
         "test-cluster",
         "cluster-build",
+        "cluster-up",
+        "cluster-down",
         "soak",
         "bench",
         "golden",
