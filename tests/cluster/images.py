@@ -27,7 +27,7 @@ def project(part: str, *, extras: str = "sketch") -> str:
     """``api``, ``operator`` or ``runner``, from its Dockerfile; layers that did not change are kept."""
     name = f"localhost/dreamforge-{part}:{TAG}"
     _run(
-        *("env", "ENGINE=buildah", f"BASE={base()}", f"TAG={TAG}", "REGISTRY=localhost", f"EXTRAS={extras}"),
+        *("env", "ENGINE=buildah", f"BASE_IMAGE={base()}", f"TAG={TAG}", "REGISTRY=localhost", f"EXTRAS={extras}"),
         *(parts.ROOT / "scripts" / "images.sh", part),
     )
     return name if extras == "sketch" else f"{name}-{extras}"
