@@ -83,6 +83,11 @@ RETENTION_DONE = Gauge(
     multiprocess_mode="mostrecent",
 )
 INGEST_BATCHES = Counter("dreamforge_ingest_batches_total", "Event batches by ingest's verdict.", ["verdict"])
+ANNOUNCEMENTS = Counter(
+    "dreamforge_announcements_total",
+    "What the operator told of RenderJobs, by what became of it.",
+    ["type", "reception"],
+)
 INGEST_EVENTS = Counter("dreamforge_ingest_events_total", "Runner events committed.")
 
 HTTP_SECONDS = Histogram(

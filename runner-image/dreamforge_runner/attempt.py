@@ -11,13 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from dreamforge import telemetry
+from dreamforge import receipt, telemetry
 from dreamforge.crashpoints import CrashPoint, reach
 from dreamforge.errors import ErrorCode, JobError
 from dreamforge.events import ArtifactStored, Failure, ItemStarted, Level, Outcome, Stage
 from dreamforge.spec import RenderSpec
 from dreamforge.storage.base import Storage, StorageError
-from dreamforge_runner import faults, metadata, planning, wire
+from dreamforge_runner import faults, planning, wire
 from dreamforge_runner.backends.base import Pixels
 from dreamforge_runner.outbox import Outbox
 from dreamforge_runner.planning import StoredItem
@@ -243,7 +243,7 @@ class Attempt:
 
     def _report(self, item: StoredItem) -> None:
         spec = planning.with_checkpoint_hash(self.spec, item.checkpoint_hash)
-        described = metadata.describe(spec, item.item_index, item.seed, item.backend, item.source_type)
+        described = receipt.describe(spec, item.item_index, item.seed, item.backend, item.source_type)
         self.outbox.emit(
             ArtifactStored,
             item_index=item.item_index,

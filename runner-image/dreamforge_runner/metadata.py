@@ -10,7 +10,6 @@ from dreamforge.spec import RenderSpec, Scheduler
 
 NAMESPACE = "https://dreamforge.dev/ns/1.0/"
 _SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/"
-_SKETCH_NOTE = "Drawn by the sketch backend: an algorithm, not a diffusion model."
 
 _SAMPLERS = {
     Scheduler.EULER: "Euler",
@@ -22,32 +21,6 @@ _SAMPLERS = {
 }
 # C0 and C1 controls, the Unicode line separators, and what XML 1.0 can't hold.
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ufffe\uffff]+")
-
-
-def describe(spec: RenderSpec, item_index: int, seed: int, backend: str, source_type: str) -> dict[str, object]:
-    """The FR-022 fields and what else makes the picture reproducible; the same for file and event."""
-    params = spec.params
-    fields: dict[str, object] = {
-        "prompt": params.prompt,
-        "negative_prompt": params.negative_prompt,
-        "seed": seed,
-        "scheduler": params.scheduler.value,
-        "steps": params.steps,
-        "guidance": params.guidance,
-        "width": params.width,
-        "height": params.height,
-        "model_id": spec.model.id,
-        "model_version": spec.model.version,
-        "checkpoint_hash": spec.model.sha256,
-        "backend": backend,
-        "digital_source_type": source_type,
-        "job_id": str(spec.job_id),
-        "item_index": item_index,
-        "version": dreamforge.__version__,
-    }
-    if backend == "sketch":
-        fields["note"] = _SKETCH_NOTE
-    return fields
 
 
 def as_json(metadata: dict[str, object]) -> str:

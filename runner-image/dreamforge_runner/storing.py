@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from dreamforge import keys, telemetry
+from dreamforge import keys, receipt, telemetry
 from dreamforge.crashpoints import CrashPoint, reach
 from dreamforge.errors import ErrorCode, JobError
 from dreamforge.spec import RenderSpec
@@ -114,7 +114,7 @@ class Storer:
         index, seed, pixels = rendered.item_index, rendered.seed, rendered.pixels
         embedded = None
         if spec.params.embed_metadata:
-            text = metadata.as_json(metadata.describe(spec, index, seed, rendered.backend, rendered.source_type))
+            text = metadata.as_json(receipt.describe(spec, index, seed, rendered.backend, rendered.source_type))
             embedded = images.Embedded(
                 metadata_json=text,
                 parameters=metadata.as_parameters(spec, index, seed, rendered.backend),

@@ -1,4 +1,4 @@
-"""The executor port: three verbs, held by one contract suite that every executor must pass.
+"""The executor port: four verbs, held by one contract suite that every executor must pass.
 
 Nothing here tells of progress or results. Those come as events only, the same way whatever executes.
 """
@@ -33,22 +33,36 @@ class Refused(DreamForgeError):
 
 
 class Executor(Protocol):
-    """Where jobs run. Safe to call from several processes; every call may be repeated."""
+    """Where jobs run. Safe to call from several processes; every call may be repeated.
+
+    ``ref`` is the name that ``submit`` gave, or under which the job came to the executor by itself; ``None`` when
+    the answer of ``submit`` was lost.
+    """
 
     kind: str
+    #: Whether attempts are started again by whoever runs the job. Such a job is submitted once: when it is ``GONE``,
+    #: it is over, and when it is ``ABSENT``, somebody took it away.
+    retries_itself: bool
 
     def submit(self, spec: RenderSpec) -> str:
         """Make sure the job is waiting or running, and say under which name the executor knows it.
 
-        Submitting twice is submitting once. Submitting a job that is ``GONE`` starts it anew. Raises ``TryLater``
-        or ``Refused``.
+        Submitting twice is submitting once. Submitting a job that is ``GONE`` starts it anew, unless
+        ``retries_itself``. Raises ``TryLater`` or ``Refused``.
         """
         ...
 
-    def cancel(self, job_id: UUID) -> None:
+    def cancel(self, job_id: UUID, ref: str | None) -> None:
         """Ask that the job stops soon; harmless for a job that is unknown or over. Raises ``TryLater``."""
         ...
 
-    def liveness(self, job_id: UUID) -> Liveness:
+    def liveness(self, job_id: UUID, ref: str | None) -> Liveness:
         """What is known now. Raises ``TryLater``, which says nothing about the job."""
+        ...
+
+    def release(self, job_id: UUID, ref: str | None) -> bool:
+        """The job has ended: drop what was kept for it, unless a runner may still need it. False: ask again later.
+
+        Raises ``TryLater``.
+        """
         ...

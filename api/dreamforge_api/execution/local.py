@@ -35,6 +35,7 @@ class LocalExecutor:
     """The executor of a machine without a cluster."""
 
     kind = "local"
+    retries_itself = False
 
     def __init__(self, redis: "Redis") -> None:
         self._redis = redis
@@ -43,7 +44,7 @@ class LocalExecutor:
     def submit(self, spec: RenderSpec) -> str:
         rq_id = names.render_rq_id(spec.job_id)
         with _redis_errors():
-            if self.liveness(spec.job_id) in (Liveness.WAITING, Liveness.ALIVE):
+            if self.liveness(spec.job_id, rq_id) in (Liveness.WAITING, Liveness.ALIVE):
                 return rq_id
             stale = self._fetch(rq_id)
             if stale is not None:
@@ -59,7 +60,7 @@ class LocalExecutor:
             )
         return rq_id
 
-    def cancel(self, job_id: UUID) -> None:
+    def cancel(self, job_id: UUID, ref: str | None) -> None:
         with _redis_errors():
             # The key first: a runner that takes the job in between sees it before it starts.
             self._redis.set(names.cancel_key(job_id), "1", ex=_CANCEL_KEPT_SECONDS)
@@ -68,7 +69,7 @@ class LocalExecutor:
             if waiting is not None and self._is_waiting(rq_id):
                 self._forget(waiting)
 
-    def liveness(self, job_id: UUID) -> Liveness:
+    def liveness(self, job_id: UUID, ref: str | None) -> Liveness:
         with _redis_errors():
             if self._redis.exists(names.lease_key(job_id)):
                 return Liveness.ALIVE
@@ -76,6 +77,9 @@ class LocalExecutor:
             if self._is_waiting(rq_id):
                 return Liveness.WAITING
             return Liveness.ABSENT if self._fetch(rq_id) is None else Liveness.GONE
+
+    def release(self, job_id: UUID, ref: str | None) -> bool:
+        return True  # nothing is kept but what a runner removes
 
     def _forget(self, job: Job) -> None:
         """Take a message out of the queue and RQ's registries."""

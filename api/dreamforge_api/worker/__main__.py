@@ -46,7 +46,7 @@ def main() -> int:
         return 2
     if "--check-settings" in sys.argv[1:]:
         return 0
-    tasks.install(worker.ingestor)
+    tasks.install(worker.ingestor, worker.listener)
     if given.worker_port:
         health.serve(given.worker_host, given.worker_port, lambda: worker.control.last_sweep)
     signal.signal(signal.SIGTERM, worker.queue.on_signal)

@@ -42,6 +42,12 @@ class ControlPolicy:
     cancel_seconds: float = 10.0
     #: A job that no runner took for this long fails; 0: it may wait until its deadline.
     queue_seconds: float = 0.0
+    #: A cluster's job that ended there and that nobody told the end of for this long is ended without a reason.
+    forsaken_seconds: float = 90.0
+    #: A job that failed here is left so long to end on its cluster by itself before it is stopped.
+    ending_seconds: float = 60.0
+    #: Between two looks at what the executor keeps for an ended job.
+    release_seconds: float = 3.0
     batch: int = 50
     #: Jobs handed to the executor ahead of a runner; the rest wait in Postgres.
     window: int = 64
@@ -76,7 +82,7 @@ class ControlLoop:
 
     def run(self, wait: Callable[[float], None], stopping: Callable[[], bool]) -> None:
         """Sweep until ``stopping``; ``wait(seconds)`` returns early when there is news."""
-        duties = (self.cancel, self.dispatch, self.expire, self.expire_queued, self.find_lost)
+        duties = (self.cancel, self.dispatch, self.expire, self.expire_queued, self.find_lost, self.release)
         while not stopping():
             for duty in duties:
                 try:
@@ -85,7 +91,8 @@ class ControlLoop:
                     log.warning(
                         "a dependency is away; the next sweep tries again", duty=duty.__name__, error=str(error)
                     )
-                    break
+                    if isinstance(error, DBAPIError):
+                        break
             else:
                 self.last_sweep = time.monotonic()
             wait(self._policy.sweep_seconds)
@@ -122,37 +129,45 @@ class ControlLoop:
         """Pass cancels on, again on every sweep, and end what does not stop by itself; how many were looked at."""
         with self._engine.connect() as connection:
             asked = connection.execute(dispatch.CANCELS).all()
-            untold = connection.execute(dispatch.CANCELS_UNTOLD, {"limit": self._policy.batch}).scalars().all()
-        for job_id in untold:
-            self._executor.cancel(job_id)
-            reach(CrashPoint.CONTROL_CANCEL_TOLD)
-            with self._engine.begin() as connection:
-                connection.execute(dispatch.MARK_TOLD, {"job_id": job_id})
         for row in asked:
-            if row.dispatched:
-                self._executor.cancel(row.id)
             if not self._stops_by_itself(row) and self._end(row.id, JobState.CANCELED):
                 metrics.CANCELS.labels("control").inc()
-        return len(asked) + len(untold)
+        return len(asked)
+
+    def release(self) -> int:
+        """Have the executor stop and drop what it keeps for ended jobs; how many were looked at."""
+        bounds = {"limit": self._policy.batch, "pause": self._policy.release_seconds}
+        with self._engine.connect() as connection:
+            ended = connection.execute(dispatch.UNRELEASED, bounds).all()
+        for row in ended:
+            late = row.error_code == ErrorCode.JOB_TIMEOUT or row.ended_seconds > self._policy.ending_seconds
+            if row.status == JobState.CANCELED or (row.status == JobState.FAILED and late):
+                self._executor.cancel(row.id, row.ref)
+                reach(CrashPoint.CONTROL_CANCEL_TOLD)
+            over = self._executor.release(row.id, row.ref)
+            with self._engine.begin() as connection:
+                connection.execute(dispatch.MARK_RELEASED if over else dispatch.SEEN, {"job_id": row.id})
+        return len(ended)
 
     def _stops_by_itself(self, row: Row[Any]) -> bool:
-        """Whether a runner is on it that will say goodbye; a job between two attempts has none."""
-        if not row.dispatched:
+        """Tell the executor. Whether a runner is on it that will say goodbye; a job between two attempts has none."""
+        # A job past its bound is ended without asking anybody; `release` tells the executor as often as it takes.
+        if not row.dispatched or row.asked_seconds > self._policy.cancel_seconds:
             return False
-        if row.asked_seconds > self._policy.cancel_seconds:
-            return False
-        alive = self._executor.liveness(row.id) is Liveness.ALIVE
+        self._executor.cancel(row.id, row.ref)
+        alive = self._executor.liveness(row.id, row.ref) is Liveness.ALIVE
         # Right after a runner let go of its lease its last events may still be on their way.
         return alive or row.asked_seconds < self._policy.cancel_seconds / 2
 
     def expire(self) -> int:
         """End jobs whose deadline passed; how many."""
         with self._engine.connect() as connection:
-            overdue = connection.execute(dispatch.OVERDUE, {"limit": self._policy.batch}).scalars().all()
-        for job_id in overdue:
-            self._executor.cancel(job_id)
+            overdue = connection.execute(dispatch.OVERDUE, {"limit": self._policy.batch}).all()
+        for row in overdue:
+            if not self._executor.retries_itself:  # a cluster may be away for long; `release` stops its jobs
+                self._executor.cancel(row.id, row.ref)
             failure = Failure(code=ErrorCode.JOB_TIMEOUT, message="the job's deadline passed before it was done")
-            if self._end(job_id, JobState.FAILED, failure):
+            if self._end(row.id, JobState.FAILED, failure):
                 metrics.DEADLINES.labels("job").inc()
         return len(overdue)
 
@@ -163,14 +178,14 @@ class ControlLoop:
             return 0
         bounds = {"seconds": seconds, "limit": self._policy.batch}
         with self._engine.connect() as connection:
-            stale = connection.execute(dispatch.QUEUED_TOO_LONG, bounds).scalars().all()
+            stale = connection.execute(dispatch.QUEUED_TOO_LONG, bounds).all()
         message = f"the job waited longer than {seconds:g} s for a runner (DF_QUEUE_TIMEOUT_SECONDS)"
         failure = Failure(code=ErrorCode.JOB_TIMEOUT, message=message)
-        for job_id in stale:
+        for row in stale:
             # Ended first: a job that has just started must not meet a cancel nobody asked for.
-            if self._end(job_id, JobState.FAILED, failure, sources=frozenset({JobState.QUEUED})):
+            if self._end(row.id, JobState.FAILED, failure, sources=frozenset({JobState.QUEUED})):
                 metrics.DEADLINES.labels("queue").inc()
-                self._executor.cancel(job_id)
+                self._executor.cancel(row.id, row.ref)
         return len(stale)
 
     def find_lost(self) -> int:
@@ -180,13 +195,35 @@ class ControlLoop:
             silent = connection.execute(dispatch.SILENT, bounds).all()
         lost = 0
         for row in silent:
-            known = self._executor.liveness(row.id)
+            known = self._executor.liveness(row.id, row.ref)
             if known in (Liveness.ALIVE, Liveness.WAITING):
                 with self._engine.begin() as connection:
                     connection.execute(dispatch.SEEN, {"job_id": row.id})
+            elif self._executor.retries_itself:
+                lost += self._conclude(row.id, known)
             else:
                 lost += self._recover(row.id)
         return lost
+
+    def _conclude(self, job_id: UUID, known: Liveness) -> bool:
+        """A cluster's job is over there and nobody said how: somebody took it away, or every word of it was lost."""
+        gone = known is Liveness.GONE
+        silence = self._policy.forsaken_seconds if gone else self._policy.silence_seconds
+        with self._engine.begin() as connection:
+            row = connection.execute(dispatch.LOCK_SILENT, {"job_id": job_id, "silence": silence}).one_or_none()
+            if row is None:
+                return False
+            if gone and not row.cancel_requested:
+                failure = Failure(code=ErrorCode.RUNNER_LOST, message="the cluster ended the job and did not say how")
+                decision = Decision(Then.FAIL, failure)
+                seq = finish(connection, job_id, JobState.FAILED, STEP, decision)
+            else:
+                decision = Decision(Then.CANCEL)
+                seq = finish(connection, job_id, JobState.CANCELED, STEP)
+        log.warning("a cluster's job ended unseen", job_id=str(job_id), then=decision.then)
+        outcomes.note(job_id, decision, again="", by="control")
+        self._tell(job_id, seq)
+        return True
 
     def _recover(self, job_id: UUID) -> bool:
         """The executor knows nothing of a dispatched job: start it again, or fail it after too many tries."""

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from itertools import groupby
 from types import FrameType
 
 from redis import Redis
@@ -86,7 +87,8 @@ class IngestWorker(SimpleWorker):
 
     def _ingest(self, waiting: list[Job], queue: Queue) -> None:
         try:
-            tasks.ingest_batches([job.args[0] for job in waiting])
+            for function, messages in groupby(waiting, key=lambda job: job.func_name):
+                tasks.take(function, [job.args[0] for job in messages])
         except Exception:
             log.exception("batches can't be ingested together", messages=len(waiting))
             # One by one and RQ's own way (ingest may repeat anything): what fails again is filed, with its reason,

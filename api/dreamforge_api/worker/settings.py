@@ -1,9 +1,11 @@
 """Settings of the worker process, and of retention where it runs by itself."""
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
+from dreamforge.models import BackendMode
 from dreamforge.storage.settings import StorageSettings
 
 
@@ -38,7 +40,27 @@ class WorkerSettings(RetentionSettings):
     """What ``python -m dreamforge_api.worker`` reads."""
 
     redis_url: str = Field(description="Redis, as redis://:password@host:port/0.")
-    executor: Literal["local"] = Field("local", description="Where jobs run.")
+    executor: Literal["local", "kubernetes"] = Field("local", description="Where jobs run.")
+    namespace: str = Field(
+        "dreamforge-runners",
+        max_length=63,
+        pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$",
+        description="Namespace of RenderJobs and their pods.",
+    )
+    kubeconfig: Path | None = Field(
+        None,
+        validation_alias="KUBECONFIG",
+        description="The cluster and its login; unset: the pod's service account.",
+    )
+    kueue_queue: str | None = Field(
+        None, max_length=63, description="Kueue LocalQueue of jobs that come by REST; unset: none."
+    )
+    runner_backend: BackendMode = Field(
+        BackendMode.AUTO, description="Which model a RenderJob gets that names none: the same as the API's."
+    )
+    generate_model_path: Path | None = Field(
+        None, description="An SDXL checkpoint (.safetensors) placed by hand: the same as the API's."
+    )
     worker_port: int = Field(
         0, ge=0, le=65535, description="Loopback port for the worker's /healthz and /metrics; 0 switches it off."
     )
@@ -59,4 +81,11 @@ class WorkerSettings(RetentionSettings):
     queue_timeout_seconds: float = Field(
         0, ge=0, description="A job that no runner took for this long fails with job_timeout; 0: until its deadline."
     )
-    dispatch_window: int = Field(64, ge=1, description="Jobs handed to the executor ahead of a runner.")
+    dispatch_window: int | None = Field(
+        None, ge=1, description="Jobs handed to the executor ahead of a runner; unset: 64, or 5000 on a cluster."
+    )
+
+    @property
+    def window(self) -> int:
+        """On a cluster the scheduler orders the queue, so it is told of all that may run soon."""
+        return self.dispatch_window or (64 if self.executor == "local" else 5000)

@@ -11,6 +11,7 @@ from redis.client import PubSub
 from redis.exceptions import RedisError
 
 from dreamforge import telemetry
+from dreamforge.announcements import Answer, Progress
 from dreamforge.events import Ack
 from dreamforge.transport import names
 
@@ -27,17 +28,32 @@ class Signals:
         """Tell stream readers that the job has events up to ``seq``."""
         self._publish(names.EVENTS_CHANNEL, f"{job_id} {seq}")
 
-    def committed(self, ack: Ack, job_id: UUID, job_seq: int) -> None:
-        """After a commit: the runner's ack and the readers' news in one round trip."""
+    def committed(self, ack: Ack, job_id: UUID, job_seq: int, progress: Progress | None = None) -> None:
+        """After a commit: the runner's ack, the readers' news and a cluster's in one round trip."""
         try:
             with self._redis.pipeline(transaction=False) as pipe:
                 pipe.set(names.ack_key(ack.attempt_id), ack.model_dump_json(), ex=names.ACK_TTL_SECONDS)
                 if job_seq:
                     pipe.publish(names.EVENTS_CHANNEL, f"{job_id} {job_seq}")
+                if progress is not None:
+                    pipe.publish(names.PROGRESS_CHANNEL, progress.model_dump_json())
                 pipe.execute()
         except RedisError as error:
             # The runner sends the batch again and gets its ack then.
             log.warning("an ack was not delivered", error=str(error), job_id=str(job_id))
+
+    def answered(self, answer: Answer, job_id: UUID, job_seq: int | None) -> None:
+        """After a commit: the operator's answer and the readers' news."""
+        try:
+            with self._redis.pipeline(transaction=False) as pipe:
+                key = names.answer_key(answer.uid, answer.type)
+                pipe.set(key, answer.model_dump_json(), ex=names.ANSWER_TTL_SECONDS)
+                if job_seq:
+                    pipe.publish(names.EVENTS_CHANNEL, f"{job_id} {job_seq}")
+                pipe.execute()
+        except RedisError as error:
+            # The operator says it again and is answered then.
+            log.warning("an answer was not delivered", error=str(error), job_id=str(job_id))
 
     def wake(self) -> None:
         """Have the control loop look at once."""

@@ -1,11 +1,12 @@
 """The functions that take batches of events off the queue.
 
-RQ imports :func:`ingest_batch` by name (:data:`dreamforge.transport.names.INGEST_FUNCTION`), so the process installs
-what it works with before the first job comes.
+RQ imports the functions at the end by name (:data:`dreamforge.transport.names.INGEST_FUNCTION` and
+``ANNOUNCE_FUNCTION``), so the process installs what it works with before the first job comes.
 """
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from datetime import timedelta
 from uuid import UUID
 
 from pydantic import ValidationError
@@ -16,6 +17,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from dreamforge import telemetry
 from dreamforge.crashpoints import CrashPoint, reach
 from dreamforge.events import BATCH, Ack, EventBatch, Verdict
+from dreamforge.transport import names
 from dreamforge_api import metrics
 from dreamforge_api.worker import ingest, outcomes
 from dreamforge_api.worker.retry import RetryPolicy, Then
@@ -28,8 +30,16 @@ _BACKOFF_SECONDS = 1.0
 class Ingestor:
     """Commits batches one by one; waits out a database that is away instead of dropping work."""
 
-    def __init__(self, engine: Engine, signals: Signals, policy: RetryPolicy, stop: threading.Event) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        signals: Signals,
+        policy: RetryPolicy,
+        stop: threading.Event,
+        unknown_for: timedelta = timedelta(),
+    ) -> None:
         self._engine = engine
+        self._unknown_for = unknown_for
         self._signals = signals
         self._policy = policy
         self._stop = stop
@@ -54,7 +64,7 @@ class Ingestor:
                 raise
             reach(CrashPoint.INGEST_COMMITTED)
             ack = Ack(attempt_id=batch.attempt_id, seq=done.acked_seq, verdict=done.verdict)
-            self._signals.committed(ack, batch.job_id, done.job_seq)
+            self._signals.committed(ack, batch.job_id, done.job_seq, done.progress)
             if done.decision is not None and done.decision.then is Then.AGAIN:
                 self._signals.wake()
             self._count(batch, done)
@@ -62,7 +72,7 @@ class Ingestor:
     def _commit(self, batch: EventBatch) -> ingest.Ingested:
         while True:
             try:
-                return ingest.ingest_batch(self._engine, batch, self._policy)
+                return ingest.ingest_batch(self._engine, batch, self._policy, unknown_for=self._unknown_for)
             except (DataError, IntegrityError) as error:
                 # The first line only: the detail after it may quote the row, and a prompt with it.
                 reason = str(error.orig).partition("\n")[0]
@@ -143,22 +153,29 @@ def _count_finish(done: ingest.Ingested) -> None:
         metrics.JOB_DURATION.labels(state).observe(max((finished.ts - done.created).total_seconds(), 0.0))
 
 
-_installed: Callable[[Sequence[str]], None] | None = None
+Takes = Callable[[Sequence[str]], None]
+_installed: dict[str, Takes] = {}
 
 
-def install(ingestor: Callable[[Sequence[str]], None]) -> None:
-    """Give this process's batches to ``ingestor``."""
-    global _installed
-    _installed = ingestor
+def install(ingestor: Takes, listener: Takes | None = None) -> None:
+    """Give batches to ``ingestor`` and, where there is a cluster, its operator's announcements to ``listener``."""
+    _installed[names.INGEST_FUNCTION] = ingestor
+    if listener is not None:
+        _installed[names.ANNOUNCE_FUNCTION] = listener
 
 
-def ingest_batches(texts: Sequence[str]) -> None:
-    """Commit several batches, each given as JSON text."""
-    if _installed is None:
-        raise RuntimeError("batches are ingested only inside `python -m dreamforge_api.worker`")
-    _installed(texts)
+def take(function: str, texts: Sequence[str]) -> None:
+    """Commit several messages of one kind, each given as JSON text; ``function`` is what they name on the queue."""
+    if function not in _installed:
+        raise RuntimeError(f"this process takes no messages for {function}")
+    _installed[function](texts)
 
 
 def ingest_batch(text: str) -> None:
-    """Commit one batch, given as JSON text: what a message on the queue names."""
-    ingest_batches([text])
+    """Commit one batch of events: what a runner's message names."""
+    take(names.INGEST_FUNCTION, [text])
+
+
+def ingest_announcement(text: str) -> None:
+    """Commit one announcement: what an operator's message names."""
+    take(names.ANNOUNCE_FUNCTION, [text])

@@ -38,3 +38,9 @@ FROM job RETURNING seq
 
 #: Items whose image is recorded.
 STORED_ITEMS: TextClause = text("SELECT item_index FROM artifacts WHERE job_id = :job_id AND step = :step")
+
+#: A job that is not over, as the control loop would dispatch it.
+OPEN_JOB: TextClause = text("""
+SELECT id, owner, created_at, deadline_at, correlation_id, model_id, params FROM jobs
+WHERE id = :job_id AND status IN ('queued', 'running')
+""")

@@ -3,6 +3,7 @@
 from sqlalchemy import TextClause, text
 
 from dreamforge.db.jobs import UNKNOWN_GPU
+from dreamforge.db.tables import UNRELEASED as UNRELEASED_WHERE
 
 #: Live jobs whose turn it is: the job row is the outbox. Oldest first.
 TAKE_UNDISPATCHED: TextClause = text("""
@@ -25,19 +26,25 @@ SEEDS: TextClause = text("SELECT item_index, seed FROM items WHERE job_id = :job
 
 #: Live jobs whose cancel was asked; ``asked_seconds`` ago.
 CANCELS: TextClause = text("""
-SELECT id, EXTRACT(epoch FROM now() - cancel_requested_at) AS asked_seconds, dispatched_at IS NOT NULL AS dispatched
-FROM jobs WHERE status IN ('queued', 'running') AND cancel_requested_at IS NOT NULL
+SELECT id, executor_ref AS ref, EXTRACT(epoch FROM now() - cancel_requested_at) AS asked_seconds,
+       dispatched_at IS NOT NULL AS dispatched
+FROM jobs WHERE status IN ('queued', 'running') AND cancel_requested_at IS NOT NULL ORDER BY cancel_requested_at
 """)
 
-#: Jobs the API canceled while they waited: the executor must still be told once.
-CANCELS_UNTOLD: TextClause = text(
-    "SELECT id FROM jobs WHERE status = 'canceled' AND dispatched_at IS NOT NULL LIMIT :limit"
-)
-MARK_TOLD: TextClause = text("UPDATE jobs SET dispatched_at = NULL WHERE id = :job_id AND status = 'canceled'")
+#: Ended jobs that the executor may keep something for: those it must still be told to stop, and a cluster's.
+#: The one that was looked at longest ago comes first.
+UNRELEASED: TextClause = text(f"""
+SELECT id, status, error_code, executor_ref AS ref, EXTRACT(epoch FROM now() - finished_at) AS ended_seconds
+FROM jobs
+WHERE {UNRELEASED_WHERE} AND (last_seen_at IS NULL OR status = 'canceled'
+       OR last_seen_at < now() - make_interval(secs => :pause))
+ORDER BY last_seen_at NULLS FIRST LIMIT :limit
+""")
+MARK_RELEASED: TextClause = text(f"UPDATE jobs SET dispatched_at = NULL WHERE id = :job_id AND {UNRELEASED_WHERE}")
 
 #: Dispatched jobs that nobody has heard of for ``silence`` seconds.
 SILENT: TextClause = text("""
-SELECT id, status FROM jobs
+SELECT id, status, executor_ref AS ref FROM jobs
 WHERE status IN ('queued', 'running') AND dispatched_at IS NOT NULL
   AND GREATEST(dispatched_at, last_seen_at) < now() - make_interval(secs => :silence)
 ORDER BY id LIMIT :limit
@@ -69,11 +76,13 @@ FROM job RETURNING seq
 """)
 
 OVERDUE: TextClause = text("""
-SELECT id FROM jobs WHERE status IN ('queued', 'running') AND deadline_at < now() ORDER BY id LIMIT :limit
+SELECT id, executor_ref AS ref FROM jobs
+WHERE status IN ('queued', 'running') AND deadline_at < now() ORDER BY id LIMIT :limit
 """)
 
 #: Jobs that nobody took within ``seconds``.
 QUEUED_TOO_LONG: TextClause = text("""
-SELECT id FROM jobs WHERE status = 'queued' AND created_at < now() - make_interval(secs => :seconds)
+SELECT id, executor_ref AS ref FROM jobs
+WHERE status = 'queued' AND created_at < now() - make_interval(secs => :seconds)
 ORDER BY id LIMIT :limit
 """)

@@ -62,6 +62,8 @@ def _time(name: str, *, now: bool = False, nullable: bool = True) -> Column[date
 _TERMINAL = _one_of("status", TERMINAL_STATES)
 #: Jobs that killed their runner for good and that nobody has dealt with yet. An index is built on these words.
 DEAD_LETTER = f"status = 'failed' AND {_one_of('error_code', POISONOUS)} AND dead_handled_at IS NULL"
+#: Ended jobs that an executor may still keep something for. An index is built on these words.
+UNRELEASED = f"{_TERMINAL} AND dispatched_at IS NOT NULL AND (status = 'canceled' OR executor_kind = 'kubernetes')"
 
 jobs = Table(
     "jobs",
@@ -112,11 +114,7 @@ jobs = Table(
     # With only one of the two, a page of a model's rare state is found by reading all the model's jobs.
     Index("ix_jobs_model_id_status_id", "model_id", "status", "id"),
     Index("ix_jobs_labels", "labels", postgresql_using="gin", postgresql_ops={"labels": "jsonb_path_ops"}),
-    Index(
-        "ix_jobs_cancel_untold",
-        "id",
-        postgresql_where=text("status = 'canceled' AND dispatched_at IS NOT NULL"),
-    ),
+    Index("ix_jobs_unreleased", "last_seen_at", postgresql_where=text(UNRELEASED)),
     Index("ix_jobs_live", "next_dispatch_at", postgresql_where=text("status IN ('queued', 'running')")),
     Index("ix_jobs_finished_at_id", "finished_at", "id", postgresql_where=text("finished_at IS NOT NULL")),
     Index("ix_jobs_dead", "id", postgresql_where=text(DEAD_LETTER)),

@@ -142,7 +142,7 @@ def test_a_living_or_waiting_job_is_left_alone(harness: Harness) -> None:
     harness.loop.dispatch()
     harness.executor.start(running)
     assert harness.loop.find_lost() == 0
-    assert harness.executor.liveness(waiting) is Liveness.WAITING
+    assert harness.executor.liveness(waiting, None) is Liveness.WAITING
 
 
 def test_a_cancel_between_two_attempts_ends_the_job(harness: Harness) -> None:
@@ -173,9 +173,9 @@ def test_the_executor_is_told_once_of_a_job_canceled_while_it_waited(harness: Ha
     with harness.engine.begin() as connection:
         parameters = job_statements.finish_parameters(job_id, JobState.CANCELED, "generate")
         connection.execute(job_statements.FINISH, parameters)
-    assert harness.loop.cancel() == 1
+    assert harness.loop.release() == 1
     assert job_id in harness.executor.canceled
-    assert harness.loop.cancel() == 0
+    assert harness.loop.release() == 0
 
 
 def test_a_deadline_that_passed_fails_the_job(harness: Harness) -> None:

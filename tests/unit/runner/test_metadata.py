@@ -11,6 +11,7 @@ from xml.etree import ElementTree as ET
 import pytest
 from PIL import Image
 
+from dreamforge import receipt
 from dreamforge.spec import ImageFormat, ModelRef, RenderSpec
 from dreamforge_runner import images, metadata
 from dreamforge_runner.backends.base import Pixels
@@ -36,7 +37,7 @@ def spec_of(prompt: str, **params: object) -> RenderSpec:
 
 
 def file_of(spec: RenderSpec, backend: str = "sdxl", source: str = "trainedAlgorithmicMedia") -> bytes:
-    text = metadata.as_json(metadata.describe(spec, 3, 42, backend, source))
+    text = metadata.as_json(receipt.describe(spec, 3, 42, backend, source))
     embedded = images.Embedded(
         metadata_json=text,
         parameters=metadata.as_parameters(spec, 3, 42, backend),
@@ -60,7 +61,7 @@ def test_png_gives_back_what_was_asked_for(prompt: str):
     image = Image.open(io.BytesIO(file_of(spec)))
     assert isinstance(image.info["parameters"], str)
     told = json.loads(image.info["dreamforge"])
-    assert told == metadata.describe(spec, 3, 42, "sdxl", "trainedAlgorithmicMedia")
+    assert told == receipt.describe(spec, 3, 42, "sdxl", "trainedAlgorithmicMedia")
     assert (told["prompt"], told["negative_prompt"]) == (prompt, prompt)
     assert xmp_fields(image.info["XML:com.adobe.xmp"])["DigitalSourceType"].endswith("/trainedAlgorithmicMedia")
     assert image.tobytes() == PIXELS.rgb
@@ -98,7 +99,7 @@ def test_no_prompt_can_add_a_line(prompt: str):
 
 
 def test_the_sketch_says_that_it_is_no_diffusion_model():
-    told = metadata.describe(make_spec(), 0, 1, "sketch", "algorithmicMedia")
+    told = receipt.describe(make_spec(), 0, 1, "sketch", "algorithmicMedia")
     assert "not a diffusion model" in str(told["note"])
     assert "not a diffusion model" in metadata.as_parameters(make_spec(), 0, 1, "sketch")
 

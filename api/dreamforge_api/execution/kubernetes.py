@@ -1,0 +1,288 @@
+"""Runs jobs on a cluster: a Secret with the render spec, a RenderJob that names it, and nothing else.
+
+What becomes of the RenderJob is the operator's business, and results come as events. This is the one module of the
+API that calls a cluster. It speaks plain objects over the official client's connection and logins; the client's typed
+models would cost a second of imports to say the same. Facts about it: no timeout unless given, and urllib3's own
+retries, which could make a POST twice as long as its bound; both are set here.
+"""
+
+import base64
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+from uuid import UUID
+
+import urllib3
+from kubernetes.client import ApiClient, Configuration
+from kubernetes.client.exceptions import ApiException
+from kubernetes.config import ConfigException, load_incluster_config, load_kube_config
+from pydantic import ValidationError
+
+from dreamforge.errors import ConfigurationError
+from dreamforge.models import DEFAULT_PROVIDER, SKETCH_PROVIDER, ModelKind
+from dreamforge.renderjob import names
+from dreamforge.renderjob.conditions import ConditionType, Phase
+from dreamforge.renderjob.spec import MONTH, WEEK, InputSecretRef, JobLimits, RenderJobSpec
+from dreamforge.renderjob.status import RenderJobStatus
+from dreamforge.spec import Limits, RenderSpec
+from dreamforge_api.execution.base import Liveness, Refused, TryLater
+
+#: Connect, then read, in seconds.
+_TIMEOUTS: Final = (3.0, 10.0)
+_JSON: Final = "application/json"
+_MERGE: Final = "application/merge-patch+json"
+_ENDED: Final = (ConditionType.COMPLETE, ConditionType.FAILED, ConditionType.CANCELED)
+_AT_WORK: Final = frozenset({Phase.RENDERING, Phase.CANCELING})
+_TRY_LATER: Final = frozenset({0, 401, 408, 409, 429})
+_LONGEST_MESSAGE: Final = 1000
+
+
+class NotFound(Exception):
+    """The API server has no such object."""
+
+
+class AlreadyExists(Exception):
+    """The API server has an object of this name."""
+
+
+class KubernetesExecutor:
+    """The executor of a cluster. ``backoff_limit``: retries of each shard, which the cluster makes by itself."""
+
+    kind = "kubernetes"
+    retries_itself = True
+
+    def __init__(
+        self, connection: "Connection", namespace: str, *, backoff_limit: int = 2, queue: str | None = None
+    ) -> None:
+        self._cluster = connection
+        self._namespace = namespace
+        self._backoff_limit = backoff_limit
+        self._queue = queue
+
+    def submit(self, spec: RenderSpec) -> str:
+        name, digest = names.resource_name(spec.job_id), spec_hash(spec)
+        for path, made in (
+            (self._secrets(), secret(spec, digest)),
+            (self._renderjobs(), renderjob(spec, digest, backoff_limit=self._backoff_limit, queue=self._queue)),
+        ):
+            try:
+                self._cluster.call("POST", f"{path}?fieldManager={names.API_MANAGER}", made)
+            except AlreadyExists:
+                self._require_same(f"{path}/{name}", digest)
+            except NotFound:
+                raise TryLater(f"the cluster has no namespace {self._namespace}, or no RenderJobs yet") from None
+        return f"{self._namespace}/{name}"
+
+    def cancel(self, job_id: UUID, ref: str | None) -> None:
+        path = f"{self._object(job_id, ref)}?fieldManager={names.API_MANAGER}"
+        try:
+            self._cluster.call("PATCH", path, {"spec": {"cancel": True}}, content_type=_MERGE)
+        except NotFound:
+            return
+        except Refused as error:
+            raise TryLater(str(error)) from error
+
+    def liveness(self, job_id: UUID, ref: str | None) -> Liveness:
+        try:
+            found = self._cluster.call("GET", self._object(job_id, ref))
+        except NotFound:
+            return Liveness.ABSENT
+        except Refused as error:
+            raise TryLater(str(error)) from error
+        return liveness_of(found)
+
+    def release(self, job_id: UUID, ref: str | None) -> bool:
+        if self.liveness(job_id, ref) in (Liveness.WAITING, Liveness.ALIVE):
+            return False  # a pod that is made again would find no input
+        if ref in (None, f"{self._namespace}/{names.resource_name(job_id)}"):
+            self._delete_secret(names.resource_name(job_id))
+        return True
+
+    def _delete_secret(self, name: str) -> None:
+        try:
+            self._cluster.call("DELETE", f"{self._secrets()}/{name}")
+        except NotFound:
+            return
+        except Refused as error:
+            raise TryLater(str(error)) from error
+
+    def _require_same(self, path: str, digest: str) -> None:
+        """What is there already must be what would have been made."""
+        try:
+            found = self._cluster.call("GET", path)
+        except NotFound:
+            raise TryLater("an object of this name has just been deleted") from None
+        metadata = found.get("metadata", {})
+        if metadata.get("deletionTimestamp"):
+            raise TryLater("an object of this name is being deleted")
+        if metadata.get("annotations", {}).get(names.ANNOTATION_SPEC_HASH) != digest:
+            kind, name = found.get("kind", "object"), metadata.get("name")
+            raise Refused(f"{kind} {self._namespace}/{name} exists already and stands for another job")
+
+    def _secrets(self) -> str:
+        return f"/api/v1/namespaces/{self._namespace}/secrets"
+
+    def _renderjobs(self, namespace: str | None = None) -> str:
+        return f"/apis/{names.API_VERSION}/namespaces/{namespace or self._namespace}/{names.PLURAL}"
+
+    def _object(self, job_id: UUID, ref: str | None) -> str:
+        namespace, _, name = (ref or f"{self._namespace}/{names.resource_name(job_id)}").rpartition("/")
+        return f"{self._renderjobs(quote(namespace, safe=''))}/{quote(name, safe='')}"
+
+
+def spec_hash(spec: RenderSpec) -> str:
+    """What the client asked for: a submit that is repeated after a crash, a new setting or a new seed is the same."""
+    told = spec.model_dump(mode="json", include={"job_id", "step", "user", "created_at", "params"})
+    canonical = json.dumps({**told, "model": spec.model.id}, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def secret(spec: RenderSpec, digest: str) -> dict[str, Any]:
+    """The render spec, prompts and all, for the runner's eyes."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "type": "Opaque",
+        "metadata": _metadata(spec, digest),
+        "data": {names.INPUT_KEY: base64.b64encode(spec.model_dump_json().encode()).decode()},
+    }
+
+
+def renderjob(spec: RenderSpec, digest: str, *, backoff_limit: int, queue: str | None) -> dict[str, Any]:
+    """The order to render it, without a word of the prompt."""
+    name = names.resource_name(spec.job_id)
+    sketch = spec.model.kind == ModelKind.SKETCH
+    asked = RenderJobSpec.model_validate(
+        {
+            "job_id": spec.job_id,
+            "provider": SKETCH_PROVIDER if sketch else DEFAULT_PROVIDER,
+            "model_ref": {"id": spec.model.id},
+            "input_secret_ref": InputSecretRef(name=name, key=names.INPUT_KEY),
+            "batch": {"count": spec.params.count, "shards": spec.shard.count},
+            "limits": _limits(spec),
+            "retry": {"backoff_limit": backoff_limit},
+            **({"gpu": {"count": 0}} if sketch else {}),
+            **({"queue": {"name": queue}} if queue else {}),
+        }
+    )
+    metadata = _metadata(spec, digest)
+    return {"apiVersion": names.API_VERSION, "kind": names.KIND, "metadata": metadata, "spec": asked.manifest()}
+
+
+def liveness_of(found: Mapping[str, Any]) -> Liveness:
+    """What a RenderJob's status says of the job."""
+    try:
+        status = RenderJobStatus.model_validate(found.get("status") or {})
+    except ValidationError as error:
+        raise TryLater("the RenderJob's status can't be read") from error
+    if any(status.is_true(kind) for kind in _ENDED):
+        return Liveness.GONE
+    return Liveness.ALIVE if status.phase in _AT_WORK else Liveness.WAITING
+
+
+def _metadata(spec: RenderSpec, digest: str) -> dict[str, Any]:
+    return {
+        "name": names.resource_name(spec.job_id),
+        "labels": {
+            names.LABEL_JOB_ID: str(spec.job_id),
+            names.LABEL_STEP: spec.step.value,
+            names.LABEL_MANAGED_BY: names.API_MANAGER,
+        },
+        "annotations": {
+            names.ANNOTATION_SPEC_HASH: digest,
+            names.ANNOTATION_CORRELATION_ID: spec.correlation_id,
+        },
+    }
+
+
+def _limits(spec: RenderSpec) -> JobLimits:
+    """The job's deadline, counted from its creation, and the runner's own bounds."""
+    limits: Limits = spec.limits
+    whole = WEEK
+    if limits.deadline_at is not None:
+        whole = max(1, math.ceil((limits.deadline_at - spec.created_at).total_seconds()))
+    return JobLimits(
+        start_deadline_seconds=min(whole, MONTH),
+        active_deadline_seconds=min(whole, WEEK),
+        item_timeout_seconds=max(1, min(math.ceil(limits.item_timeout_seconds), whole, WEEK)),
+        grace_seconds=max(1, min(math.ceil(limits.grace_seconds), 600)),
+    )
+
+
+class Connection:
+    """One API server over HTTP, objects in and out; what goes wrong is one of four kinds."""
+
+    def __init__(self, client: ApiClient) -> None:
+        self._client = client
+
+    @classmethod
+    def open(cls, kubeconfig: Path | None) -> "Connection":
+        """By a kubeconfig, else as the pod's service account. Raises ``ConfigurationError``; calls nobody yet."""
+        configuration = Configuration()
+        try:
+            if kubeconfig is None:
+                load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+            else:
+                load_kube_config(str(kubeconfig), client_configuration=configuration)  # type: ignore[no-untyped-call]
+        except (ConfigException, OSError) as error:
+            where = f"KUBECONFIG: {kubeconfig}" if kubeconfig else "KUBECONFIG: is not set, and this is no pod"
+            raise ConfigurationError(f"{where}: {error}") from error
+        configuration.retries = False
+        return cls(ApiClient(configuration))
+
+    def call(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, *, content_type: str = _JSON
+    ) -> dict[str, Any]:
+        """The object that was answered. Raises ``NotFound``, ``AlreadyExists``, ``TryLater`` or ``Refused``."""
+        headers = {"Accept": _JSON, "Content-Type": content_type}
+        try:
+            request = self._client.param_serialize(
+                method, path, query_params=[], header_params=headers, body=body, auth_settings=["BearerToken"]
+            )
+            answer = self._client.call_api(*request, _request_timeout=_TIMEOUTS)
+            data: bytes = answer.read()  # type: ignore[no-untyped-call]
+        except (urllib3.exceptions.HTTPError, ApiException, OSError) as error:
+            raise TryLater(f"the cluster can't be reached: {_cause(error)}") from error
+        told = _object(data)
+        if 200 <= answer.status < 300:
+            return told
+        raise _refusal(answer.status, told)
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._client.close()  # type: ignore[no-untyped-call]
+
+
+def _refusal(status: int, told: Mapping[str, Any]) -> Exception:
+    """An answer that is none of success, as one of our kinds. The API server's message never quotes a Secret."""
+    reason = told.get("reason")
+    message = str(told.get("message") or f"HTTP {status}")[:_LONGEST_MESSAGE]
+    if status == 404:
+        # An answer without an object's name is about its kind or namespace.
+        if told.get("details", {}).get("name") and told.get("details", {}).get("kind") != "namespaces":
+            return NotFound(message)
+        return TryLater(f"the cluster does not know what is asked for: {message}")
+    if status == 409 and reason == "AlreadyExists":
+        return AlreadyExists(message)
+    full = status == 403 and "exceeded quota" in message
+    if status in _TRY_LATER or status >= 500 or full:
+        return TryLater(f"the cluster says {status} {reason or ''}: {message}")
+    return Refused(f"the cluster refuses the job: {message}")
+
+
+def _object(data: bytes) -> dict[str, Any]:
+    try:
+        told = json.loads(data)
+    except ValueError:
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def _cause(error: Exception) -> str:
+    """What happened, without the URL that urllib3 likes to repeat."""
+    reason = getattr(error, "reason", None)
+    return f"{type(error).__name__}: {reason}" if isinstance(reason, str) else type(reason or error).__name__
