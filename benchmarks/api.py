@@ -13,9 +13,9 @@ POOL = 10
 
 @contextmanager
 def real_api(
-    servers: Servers, *, database_url: str | None = None, name: str = "api"
+    servers: Servers, *, database_url: str | None = None, name: str = "api", **more: str
 ) -> Iterator[tuple[Program, int]]:
-    """The process and its port."""
+    """The process and its port; ``more`` are settings by their variables' names."""
     port, folder = free_port(), servers.folder / name
     environment = {
         "DF_API_PORT": str(port),
@@ -27,6 +27,7 @@ def real_api(
         "DF_STORE_ROOT": str(folder / "objects"),
         "DF_SIGNING_KEY": "benchmark-signing-key",
         "PROMETHEUS_MULTIPROC_DIR": str(_made(folder / "metrics")),
+        **more,
     }
     with listening(name, ["dreamforge_api"], folder, environment, port) as running:
         yield running, port

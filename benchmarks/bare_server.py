@@ -15,6 +15,12 @@ class BareSettings(DfSettings):
     database_pool_size: int = Field(description="Database connections.")
 
 
+class ProducerSettings(DfSettings):
+    """What a producer of events needs."""
+
+    redis_url: SecretStr = Field(description="Redis.")
+
+
 def settings() -> BareSettings:
     return load(BareSettings)
 

@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import statistics
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -24,6 +25,8 @@ class Comparison:
     ours: list[float] = field(default_factory=list)
     reference: list[float] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    #: How long measuring it took.
+    seconds: float = 0.0
 
     @property
     def ratio(self) -> float:
@@ -49,7 +52,7 @@ class Comparison:
         return (
             f"{self.name:4} {self.what}: ours {_spread(self.ours)} | "
             f"reference {_spread(self.reference)} {self.unit} | "
-            f"ratio {self.figure} (target {wanted(self)}) {mark(self)}"
+            f"ratio {self.figure} (target {wanted(self)}) {mark(self)}{took(self)}"
         )
 
 
@@ -63,6 +66,8 @@ class Absolute:
     target: float
     ours: list[float] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    #: How long measuring it took.
+    seconds: float = 0.0
     lower_is_better: bool = True
 
     @property
@@ -84,7 +89,7 @@ class Absolute:
 
     def line(self) -> str:
         """One line for people."""
-        return f"{self.name:4} {self.what}: {self.sides} (target {wanted(self)} {self.unit}) {mark(self)}"
+        return f"{self.name:4} {self.what}: {self.sides} (target {wanted(self)} {self.unit}) {mark(self)}{took(self)}"
 
 
 Result = Comparison | Absolute
@@ -93,6 +98,11 @@ Result = Comparison | Absolute
 def wanted(result: Result) -> str:
     """The target with its direction."""
     return f"{'<=' if result.lower_is_better else '>='} {result.target:g}"
+
+
+def took(result: Result) -> str:
+    """How long it took, where that is known by row."""
+    return f", {result.seconds:.0f} s" if result.seconds else ""
 
 
 def mark(result: Result) -> str:
@@ -106,10 +116,12 @@ def _spread(values: list[float]) -> str:
 
 def compare(comparison: Comparison, ours: Measure, reference: Measure, pairs: int = 5) -> Comparison:
     """Fill ``comparison`` with ``pairs`` of runs, taking turns at who goes first."""
+    began = time.monotonic()
     for turn in range(pairs):
         sides = [(ours, comparison.ours), (reference, comparison.reference)]
         for measure, values in sides if turn % 2 == 0 else reversed(sides):
             values.append(measure())
+    comparison.seconds += time.monotonic() - began
     return comparison
 
 

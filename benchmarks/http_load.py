@@ -52,6 +52,11 @@ def post(path: str, body: bytes, headers: str = "") -> bytes:
     return head.encode() + body
 
 
+def get(path: str) -> bytes:
+    """The bytes of a GET."""
+    return f"GET {path} HTTP/1.1\r\nHost: bench\r\nAccept: */*\r\n\r\n".encode()
+
+
 class _Load:
     """What all connections share."""
 

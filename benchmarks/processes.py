@@ -38,6 +38,10 @@ class Program:
         times = self._meter.cpu_times()
         return float(times.user + times.system)
 
+    def resident_bytes(self) -> int:
+        """Memory it holds now."""
+        return int(self._meter.memory_info().rss)
+
     def wait_for_port(self, port: int) -> None:
         """Until it accepts connections."""
         deadline = time.monotonic() + _START_SECONDS
@@ -54,6 +58,11 @@ class Program:
         """Raise when it has ended."""
         if self._process.poll() is not None:
             raise RuntimeError(f"{self.name} ended {self._process.returncode}: {self.log.read_text()[-2000:]}")
+
+    def kill(self) -> None:
+        """SIGKILL: it can't say goodbye."""
+        self._process.kill()
+        self._process.wait()
 
     def stop(self) -> None:
         """SIGTERM, and SIGKILL when that does not help."""

@@ -89,7 +89,7 @@ async def run(port: int, path: str, total: int, every: int) -> None:
         some = range(min(_AT_ONCE, total - start))
         connecting = [loop.create_connection(lambda: _Reader(readers, request), "127.0.0.1", port) for _ in some]
         await asyncio.gather(*connecting)
-    await asyncio.wait_for(readers.ready, 30)
+    await asyncio.wait_for(readers.ready, 60)
     say(ready=total, at=time.monotonic())
     await loop.run_in_executor(None, sys.stdin.read)
 

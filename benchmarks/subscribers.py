@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.processes import own_environment
 
-_PATIENCE_SECONDS = 60.0
+_PATIENCE_SECONDS = 90.0
 
 
 class Subscribers:
