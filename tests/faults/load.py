@@ -127,10 +127,19 @@ class Load:
 
     def _blunder(self, client: Client, chance: random.Random) -> None:
         """A request that is refused, for what its refusal says."""
-        wrong = chance.choice(({"width": 7}, {"steps": "many"}, {"no_such_field": 1}, {"model_id": "no-such-model"}))
+        canary = self.account.canary
+        wrongs: list[dict[str, Any]] = [
+            {"width": 7},
+            {"model_id": "no-such-model"},
+            {"no_such_field": canary},
+            {"steps": canary},
+            {"prompt": [canary]},
+            {"negative_prompt": canary * 1000},
+        ]
+        wrong = chance.choice(wrongs)
         with contextlib.suppress(httpx.TransportError):
-            answer = client.http.post("/v1/jobs", json={"type": "generate", "prompt": self.account.canary, **wrong})
-            assert answer.status_code >= 400, f"{wrong}: {answer.status_code}"
+            answer = client.http.post("/v1/jobs", json={"type": "generate", "prompt": canary, **wrong})
+            assert answer.status_code >= 400, f"{list(wrong)}: {answer.status_code}"
             self._note_refusal(answer)
 
     def _note_refusal(self, answer: httpx.Response) -> None:

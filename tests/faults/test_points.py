@@ -3,6 +3,7 @@
 import pytest
 
 from dreamforge.crashpoints import CrashPoint
+from tests.faults.chores import CHORES
 
 
 @pytest.mark.parametrize("point", CrashPoint)
@@ -10,6 +11,8 @@ def test_a_crash_at(stack, attack, point):
     def crash(_):
         stack.marks.arm(point)
         try:
+            if chore := CHORES.get(point):
+                chore(stack, point)
             stack.killed_at(point)
         finally:
             stack.marks.disarm(point)

@@ -141,7 +141,7 @@ def test_a_gap_is_no_silent_drop(
     _bury(redis_db)
     [letter] = letters.list(10)
     with worker(tmp_path, database_url, redis_db):
-        done = letters.requeue(letter, 10)
+        done = letters.requeue(letter, 60)
     assert done is not None
     assert done.fate is Fate.REFUSED_AGAIN
     assert done.detail.startswith("gap:")

@@ -14,9 +14,11 @@ import uuid_utils
 from sqlalchemy import Engine, TextClause
 from sqlalchemy.exc import SQLAlchemyError
 
+from dreamforge.crashpoints import CrashPoint, CrashSettings, arm_from, reach
 from dreamforge.db import deadletters as statements
 from dreamforge.db.engine import open_engine
 from dreamforge.errors import Unavailable
+from dreamforge.settings import load
 from dreamforge.transport.deadletters import DeadBatches, Fate
 
 _MOST = 1000
@@ -53,6 +55,7 @@ class DeadLetters:
             new_id = UUID(int=uuid_utils.uuid7().int)
             if not self._rows(statements.REQUEUE, job_id=job_id, new_id=new_id):
                 return None
+            reach(CrashPoint.DLQ_JOB_MADE)
             self._batches.wake()
             said = {"requeued_as": str(new_id), "ok": True, "answer": f"a new job has its request: {new_id}"}
             return {"id": letter_id, "kind": "job", **said}
@@ -63,7 +66,7 @@ class DeadLetters:
         answer = {
             Fate.TAKEN: f"{done.detail or 'taken'}: {_VERDICTS.get(done.detail, 'ingest took it')}",
             Fate.REFUSED_AGAIN: f"refused again: {done.detail}",
-            Fate.WAITING: "on the queue; no worker took it yet",
+            Fate.WAITING: "on the queue; no worker took it yet, so the letter stays",
         }[done.fate]
         ok = done.fate is not Fate.REFUSED_AGAIN
         return {"id": letter_id, "kind": "batch", "fate": done.fate.value, "ok": ok, "answer": answer}
@@ -123,4 +126,5 @@ def _batch(batch: Any) -> dict[str, Any]:
 
 def open_letters(database_url: str, redis_url: str) -> DeadLetters:
     """What the command line calls; raises ``ConfigurationError`` for a URL that is none."""
+    arm_from(load(CrashSettings))
     return DeadLetters(database_url, redis_url)

@@ -25,6 +25,7 @@ from sqlalchemy import Engine, Row, TextClause
 from sqlalchemy.exc import SQLAlchemyError
 
 from dreamforge import settings, telemetry
+from dreamforge.crashpoints import CrashPoint, CrashSettings, arm_from, reach
 from dreamforge.db import retention as statements
 from dreamforge.db.engine import open_engine
 from dreamforge.errors import ConfigurationError
@@ -163,11 +164,15 @@ class Retention:
                 bounds = {**_ids(jobs), "limit": self.policy.batch}
                 rows = connection.execute(statements.REMOVE_ARTIFACTS, bounds).all()
             self._count("artifact", len(rows))
+            if rows:
+                reach(CrashPoint.RETENTION_ROWS_REMOVED)
             self._delete(row.key for row in rows)
             touched |= {row.job_id for row in rows}
             if len(rows) < self.policy.batch:
                 emptied = [job for job in jobs if job.id in touched]
                 self._delete(manifest_key(job.id, step, job.owner) for job in emptied for step in StepName)
+                if emptied:
+                    reach(CrashPoint.RETENTION_OBJECTS_REMOVED)
                 return
 
     def _delete(self, keys: Iterable[str]) -> None:
@@ -252,6 +257,7 @@ def main(arguments: list[str] | None = None) -> int:
     dry = parser.parse_args(arguments).dry_run
     try:
         given = settings.load(RetentionSettings)
+        arm_from(settings.load(CrashSettings))
         telemetry.configure("retention", given.log_level)
         engine = open_engine(given.database_url, pool_size=2)
         retention = Retention(engine, open_storage(given), Policy.of(given))

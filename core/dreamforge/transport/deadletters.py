@@ -11,16 +11,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
+from uuid import uuid4
 
 from pydantic import ValidationError
 from redis import Redis, RedisError
 from rq import Queue
-from rq.exceptions import InvalidJobOperation, NoSuchJobError
+from rq.exceptions import NoSuchJobError
 from rq.job import Job
 from rq.registry import FailedJobRegistry
 from rq.results import Result
 from rq.serializers import JSONSerializer
 
+from dreamforge.crashpoints import CrashPoint, reach
 from dreamforge.events import BATCH, Ack, Verdict
 from dreamforge.transport import names
 from dreamforge.transport.base import TransportUnavailable
@@ -90,20 +92,22 @@ class DeadBatches:
         return None if job is None else _described(job)
 
     def requeue(self, batch: DeadBatch, wait_seconds: float) -> Requeued | None:
-        """Put it back on the queue and see what becomes of it; ``None`` when it is no longer dead.
+        """Put a copy on the queue and see what becomes of it; ``None`` when the batch is no longer dead.
 
-        Ingest takes an event once however often it comes, so this never does harm.
+        The letter itself goes only when ingest has its events, so nothing that ends this call loses them. Ingest
+        takes an event once however often it comes, so this never does harm.
         """
         try:
-            kept = self._fetch(batch.id)
-            try:
-                self._registry.requeue(batch.id)
-            except (NoSuchJobError, InvalidJobOperation):
+            dead = self._fetch(batch.id) if self._is_dead(batch.id) else None
+            if dead is None:
                 return None
-            fate = self._fate(batch, time.monotonic() + wait_seconds)
-            if kept is not None and fate == Requeued(Fate.TAKEN, Verdict.GAP.value):
-                self._file_again(kept, reason := "gap: an earlier batch of this attempt is missing")
-                return Requeued(Fate.REFUSED_AGAIN, reason)
+            copy = self._copy_to_queue(dead)
+            reach(CrashPoint.DLQ_BATCH_QUEUED)
+            fate = self._fate(batch, copy, time.monotonic() + wait_seconds)
+            if fate.fate is Fate.TAKEN:
+                dead.delete()
+            elif fate.fate is Fate.REFUSED_AGAIN:
+                Result.create_failure(dead, DEAD_LETTER_SECONDS, fate.detail)
             return fate
         except RedisError as error:
             raise _away(error) from error
@@ -128,22 +132,31 @@ class DeadBatches:
         """Give the connections back."""
         self._redis.close()
 
-    def _fate(self, batch: DeadBatch, until: float) -> Requeued:
+    def _copy_to_queue(self, dead: Job) -> Job:
+        return self._queue.enqueue_call(
+            str(dead.func_name),
+            args=dead.args,
+            job_id=uuid4().hex,
+            description=dead.description,
+            result_ttl=0,
+            failure_ttl=DEAD_LETTER_SECONDS,
+        )
+
+    def _fate(self, batch: DeadBatch, copy: Job, until: float) -> Requeued:
         while True:
-            if self._is_dead(batch.id):
-                job = self._fetch(batch.id)
-                return Requeued(Fate.REFUSED_AGAIN, _reason(job) if job else "")
-            if not self._redis.exists(Job.key_for(batch.id)):
-                return Requeued(Fate.TAKEN, self._verdict(batch))
+            if self._is_dead(copy.id):
+                refused = self._fetch(copy.id)
+                reason = _reason(refused) if refused else ""
+                copy.delete()
+                return Requeued(Fate.REFUSED_AGAIN, reason)
+            if not self._redis.exists(Job.key_for(copy.id)):
+                verdict = self._verdict(batch)
+                if verdict == Verdict.GAP:  # it took the message and none of its events
+                    return Requeued(Fate.REFUSED_AGAIN, "gap: an earlier batch of this attempt is missing")
+                return Requeued(Fate.TAKEN, verdict)
             if time.monotonic() > until:
                 return Requeued(Fate.WAITING)
             time.sleep(_LOOK_SECONDS)
-
-    def _file_again(self, job: Job, reason: str) -> None:
-        """Ingest took the message and none of its events: without this it would be gone."""
-        job.save(include_result=False)
-        Result.create_failure(job, DEAD_LETTER_SECONDS, reason)
-        self._registry.add(job, DEAD_LETTER_SECONDS, reason)
 
     def _verdict(self, batch: DeadBatch) -> str:
         """Ingest's answer to the batch's attempt, which is about this batch: its runner has stopped sending."""
