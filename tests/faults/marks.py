@@ -8,6 +8,9 @@ from pathlib import Path
 
 from dreamforge.crashpoints import CrashPoint
 
+#: Those of the processes of one machine; the operator's are the cluster tier's to kill.
+POINTS = tuple(point for point in CrashPoint if not point.startswith("operator."))
+
 
 class Marks:
     """The folder of marks of one system."""
@@ -15,12 +18,12 @@ class Marks:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir()
-        for point in CrashPoint:
+        for point in POINTS:
             self._path(point).touch()
 
     @property
     def environment(self) -> dict[str, str]:
-        return {"DF_CRASH_DIR": str(self.folder), "DF_CRASH_AT": ",".join(CrashPoint)}
+        return {"DF_CRASH_DIR": str(self.folder), "DF_CRASH_AT": ",".join(POINTS)}
 
     def arm(self, point: CrashPoint) -> None:
         """The next process that comes there dies, once."""
@@ -36,7 +39,7 @@ class Marks:
         return int(text) if text else None
 
     def never_killed(self) -> set[CrashPoint]:
-        return {point for point in CrashPoint if self.victim(point) is None}
+        return {point for point in POINTS if self.victim(point) is None}
 
     def _path(self, point: CrashPoint) -> Path:
         return self.folder / point.value

@@ -17,6 +17,7 @@ from tests.faults import oracle
 from tests.faults.chaos import Chaos, Outage
 from tests.faults.chores import CHORES
 from tests.faults.load import Account, Load
+from tests.faults.marks import POINTS
 from tests.faults.report import DRAIN_SECONDS, Report
 from tests.faults.stack import Stack
 
@@ -63,7 +64,7 @@ def _soak(stack: Stack, arguments: argparse.Namespace) -> Report:
     account = load.finish(600)
     drained = time.monotonic()
     verdict = oracle.judge(stack, account, settle_seconds=120)
-    armed = [point for point in CrashPoint if chaos.counts[f"crash point {point}"]]
+    armed = [point for point in POINTS if chaos.counts[f"crash point {point}"]]
     return Report(
         seed=arguments.seed,
         minutes=arguments.minutes,
@@ -103,7 +104,7 @@ def _strays(stack: Stack, account: Account) -> int:
 
 def _rain(stack: Stack, chaos: Chaos, load: Load, seconds: float, kills: int) -> Outage:
     """Faults by lot, the named points in between; PostgreSQL stands still once for long, and is away once."""
-    points = [point for point in CrashPoint if point not in CHORES]  # a test each
+    points = [point for point in POINTS if point not in CHORES]  # a test each
     random.Random(load.seed).shuffle(points)
     begun = time.monotonic()
     away = min(_POSTGRES_AWAY_SECONDS, seconds / 3)

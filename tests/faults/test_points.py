@@ -2,11 +2,11 @@
 
 import pytest
 
-from dreamforge.crashpoints import CrashPoint
 from tests.faults.chores import CHORES
+from tests.faults.marks import POINTS
 
 
-@pytest.mark.parametrize("point", CrashPoint)
+@pytest.mark.parametrize("point", POINTS)
 def test_a_crash_at(stack, attack, point):
     def crash(_):
         stack.marks.arm(point)
