@@ -35,8 +35,6 @@ KEPT_BY_GITOPS = {
 Schema = dict[str, Any]
 Place = tuple[str, ...]
 
-#: Longest text a date-time may have; the API server would take the format's own word for it, people may not.
-_DATE_TIME_LENGTH = 40
 _KEPT = (
     "type",
     "format",
@@ -106,8 +104,6 @@ def structural(node: Schema, definitions: Schema, path: Place, *, told: bool) ->
         made["format"] = "int32" if made.get("maximum", 2**31) < 2**31 else "int64"
     if made["type"] == "number":
         made["format"] = "double"
-    if made.get("format") == "date-time":
-        made["maxLength"] = _DATE_TIME_LENGTH
     if made["type"] == "array":
         made["items"] = structural(node["items"], definitions, (*path, "*"), told=told)
     if "properties" in node:

@@ -32,6 +32,8 @@ BAD_STATUS = (
     bad("a URL's hash", {"artifacts": {"manifestSha256": "http://x"}}, "status.artifacts.manifestSha256"),
     bad("two of one type", {"conditions": [_CONDITION, _CONDITION]}, "status.conditions[1]: Duplicate value"),
     bad("no time", {"startTime": "yesterday"}, "status.startTime", "must be of type date-time"),
+    bad("a zone of 99 hours", {"startTime": "2026-01-01T00:00:00+99:00"}, "status.startTime", "should match"),
+    bad("the year 0", {"startTime": "0000-01-01T00:00:00Z"}, "status.startTime", "should match"),
     _bad_condition("condition status", "Unsupported value", status="Maybe"),
     _bad_condition("a sentence as reason", "should match", reason="it is done"),
     _bad_condition("a novel as message", "Too long: may not be more than 4096", message="x" * 4097),

@@ -4,14 +4,13 @@ Phase is derived from the conditions and is for people; programs wait on conditi
 ``Stalled`` are what kstatus (Flux, Argo CD health checks) reads; ``Stalled`` and ``Reconciling`` are never both True.
 """
 
-from datetime import datetime
 from enum import StrEnum
 from typing import Annotated
 
 from pydantic import Field
 
 from dreamforge.errors import FACTS, ErrorCode
-from dreamforge.renderjob.base import ClusterModel
+from dreamforge.renderjob.base import ClusterModel, Time
 
 
 class Phase(StrEnum):
@@ -227,7 +226,7 @@ class Condition(ClusterModel):
     observed_generation: Annotated[int, Field(ge=-1)] | None = Field(
         None, description="The metadata.generation this was observed at; lower than the object's: out of date."
     )
-    last_transition_time: datetime = Field(description="When the status last changed.")
+    last_transition_time: Time = Field(description="When the status last changed.")
     reason: Annotated[
         str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$")
     ] = Field(description="Why, as one word that programs can match.")

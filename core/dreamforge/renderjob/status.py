@@ -1,6 +1,5 @@
 """What the operator says about a RenderJob. It alone writes this, and can derive it again from child objects."""
 
-from datetime import datetime
 from typing import Annotated, Self
 from uuid import UUID
 
@@ -8,7 +7,7 @@ from pydantic import Field, WithJsonSchema
 
 from dreamforge.errors import FACTS, ErrorCode
 from dreamforge.renderjob import ranges
-from dreamforge.renderjob.base import ClusterModel
+from dreamforge.renderjob.base import ClusterModel, Time
 from dreamforge.renderjob.conditions import FAILURE_CLASSES, Condition, ConditionStatus, ConditionType, Phase
 from dreamforge.spec import MAX_COUNT
 
@@ -132,11 +131,11 @@ class RenderJobStatus(ClusterModel):
     attempt: Annotated[int, Field(ge=0, le=10_000)] = Field(
         0, description="How often a runner was started for the job, preempted and evicted ones included."
     )
-    start_time: datetime | None = Field(
+    start_time: Time | None = Field(
         None, description="When the first runner of the job began its work; stays through suspension and preemption."
     )
-    completion_time: datetime | None = Field(None, description="When the job succeeded, failed or was canceled.")
-    cancel_request_time: datetime | None = Field(
+    completion_time: Time | None = Field(None, description="When the job succeeded, failed or was canceled.")
+    cancel_request_time: Time | None = Field(
         None, description="When a cancel was first seen. It stands from then on, even if spec.cancel is taken back."
     )
     progress: Progress | None = Field(None, description="How far the job is.")
