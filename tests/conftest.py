@@ -30,6 +30,12 @@ def pytest_runtest_teardown(item: pytest.Item) -> None:
 
 
 @pytest.fixture(scope="session")
+def used(pytestconfig: pytest.Config) -> dict[str, str]:
+    """Servers and where they came from; printed when all tests have run."""
+    return pytestconfig.stash[_SOURCES]
+
+
+@pytest.fixture(scope="session")
 def postgres_url(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[str]:
     """A PostgreSQL server (SQLAlchemy URL) whose user may create databases."""
     if missing := postgres.available():

@@ -1,5 +1,6 @@
 """A whole Kubernetes of one node in a machine of its own, with services, DNS, and GPUs that are not there."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -33,7 +34,7 @@ class Cluster:
 
     @property
     def running(self) -> bool:
-        return self.machine.running and self.kubeconfig.exists()
+        return self.machine.running and os.access(self.kubeconfig, os.R_OK)
 
     def up(self, *, owned: bool) -> None:
         """Start everything and return when pods with a GPU can run; an ``owned`` cluster ends with its caller."""
@@ -43,7 +44,7 @@ class Cluster:
             self.processes = self._processes()
             for name in ("etcd", "kube-apiserver", "containerd"):
                 self.processes[name].start()
-            wait_until_ready(self.at, self.folder, self.processes["kube-apiserver"])
+            self.wait_until_ready()
             self._import_pause()
             for name in _NODE_PROCESSES:
                 self.processes[name].start()
@@ -54,16 +55,20 @@ class Cluster:
             self.machine.stop()
             raise
 
+    def wait_until_ready(self) -> None:
+        """Until the API server is, after a test has stopped it and started it again."""
+        wait_until_ready(self.at, self.folder, self.processes["kube-apiserver"])
+
     def down(self) -> None:
         self.machine.stop()
 
-    def load(self, image: str) -> None:
-        """Give an image of buildah's store to the node, unless it has that very one."""
-        given = self.folder / "images" / image.replace("/", "_")
+    def load(self, image: str, name: str) -> None:
+        """Give an image of buildah's store to the node under a name, unless it has that very one."""
+        given = self.folder / "images" / name.replace("/", "_")
         identity = images.identity(image)
         if given.exists() and given.read_text() == identity:
             return
-        images.hand_over(image, self._import)
+        images.hand_over(image, name, self._import)
         given.parent.mkdir(exist_ok=True)
         given.write_text(identity)
 

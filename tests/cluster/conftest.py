@@ -12,6 +12,7 @@ from tests.cluster.cluster import Cluster
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.foreign import AnyCluster, ForeignCluster
 from tests.cluster.kubectl import Kubectl
+from tests.servers import s3
 
 BUILD_SECONDS = 900
 """For a test whose fixtures build images for the first time."""
@@ -55,19 +56,28 @@ def controllers_kubectl(api_server_with_controllers: ControlPlane) -> Iterator[K
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AnyCluster]:
+def cluster(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest, used: dict[str, str]
+) -> Iterator[AnyCluster]:
     """The one KUBECONFIG names, else the one of ``make cluster-up``, else one that lives as long as these tests."""
-    if given := os.environ.get("KUBECONFIG"):
-        yield ForeignCluster(Path(given)) if Path(given) != Cluster(parts.STATE).kubeconfig else Cluster(parts.STATE)
+    kept = Cluster(parts.STATE)
+    given = os.environ.get("KUBECONFIG")
+    if given and Path(given) != kept.kubeconfig:
+        used["Kubernetes"] = f"KUBECONFIG ({given})"
+        yield ForeignCluster(Path(given))
         return
-    if Cluster(parts.STATE).running:
-        yield Cluster(parts.STATE)
+    if kept.running:
+        used["Kubernetes"] = "the one of make cluster-up"
+        yield kept
         return
     if reason := requirements.missing():
         pytest.skip(reason)
+    used["Kubernetes"] = f"its own ({parts.BIN})"
     own = Cluster(tmp_path_factory.mktemp("cluster"))
     own.up(owned=True)
     yield own
+    if request.session.testsfailed:
+        own.keep_logs()
     own.down()
 
 
@@ -91,13 +101,13 @@ def namespace(cluster: AnyCluster) -> Iterator[Kubectl]:
 def base_image(cluster: AnyCluster) -> str:
     """Debian with Python, on the node."""
     name = images.base()
-    cluster.load(name)
+    cluster.load(name, name)
     return name
 
 
 @pytest.fixture(scope="session")
 def api_image(cluster: AnyCluster) -> str:
-    """Of the API, the worker and the migration, on the node."""
+    """Of the API, the worker and the migration, on the node, under the name that the overlays use."""
     return _project_image("api", cluster)
 
 
@@ -111,9 +121,18 @@ def runner_image(cluster: AnyCluster) -> str:
     return _project_image("runner", cluster)
 
 
+@pytest.fixture(scope="session")
+def data_images(cluster: AnyCluster) -> None:
+    """PostgreSQL, Redis and versitygw on the node, under the names that the components use."""
+    if reason := s3.available():
+        pytest.skip(reason)
+    for stand_in, name in images.STAND_INS.items():
+        cluster.load(images.stand_in(stand_in), name)
+
+
 def _project_image(part: str, cluster: AnyCluster) -> str:
-    name = images.project(part)
-    cluster.load(name)
+    name = images.project_name(part)
+    cluster.load(images.project(part), name)
     return name
 
 

@@ -45,12 +45,16 @@ class ControlPlane:
         try:
             self.etcd.start()
             self.api_server.start()
-            wait_until_ready(self.at, self.folder, self.api_server)
+            self.wait_until_ready()
             if self.controllers:
                 self.controllers.start()
         except BaseException:
             self.stop()
             raise
+
+    def wait_until_ready(self) -> None:
+        """Until the API server is, after a test has stopped it and started it again."""
+        wait_until_ready(self.at, self.folder, self.api_server)
 
     def stop(self) -> None:
         """End all of it; the store is left in the folder."""

@@ -20,9 +20,9 @@ class ForeignCluster:
         self.kubeconfig = kubeconfig
         self.kubectl = Kubectl(kubeconfig)
 
-    def load(self, image: str) -> None:
+    def load(self, image: str, name: str) -> None:
         if command := os.environ.get(LOAD_VARIABLE):
-            images.hand_over(image, lambda packed: _run(*shlex.split(command), str(packed)))
+            images.hand_over(image, name, lambda packed: _run(*shlex.split(command), str(packed)))
 
     def allocatable_gpus(self) -> int:
         return allocatable_gpus(self.kubectl)

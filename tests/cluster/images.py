@@ -1,5 +1,6 @@
-"""The project's images for a cluster: built from the Dockerfiles by buildah, and given to the node as archives."""
+"""Images for a cluster: the project's own and stand-ins for public ones, built by buildah, never pulled."""
 
+import hashlib
 import subprocess
 import tempfile
 from collections.abc import Callable
@@ -8,8 +9,16 @@ from pathlib import Path
 from tests.cluster import parts
 
 BASE = "localhost/dreamforge-base:1"
-TAG = "cluster"
+STAND_INS = {
+    "postgres": "docker.io/library/postgres:17-bookworm",
+    "redis": "docker.io/library/redis:7-bookworm",
+    "versitygw": "docker.io/versity/versitygw:v1.8.0",
+}
+"""What the manifests ask for, by the name of its Dockerfile in ``tests/standins``."""
+
 _HERE = Path(__file__).parent
+_STAND_INS = _HERE.parent / "standins"
+_CHECKOUT = hashlib.sha256(str(parts.ROOT).encode()).hexdigest()[:8]
 _BUILD_SECONDS = 840.0
 
 
@@ -23,26 +32,42 @@ def base() -> str:
     return BASE
 
 
-def project(part: str, *, extras: str = "sketch") -> str:
-    """``api``, ``operator`` or ``runner``, from its Dockerfile; layers that did not change are kept."""
-    name = f"localhost/dreamforge-{part}:{TAG}"
+def project(part: str) -> str:
+    """``api``, ``operator`` or ``runner``, from its Dockerfile; other checkouts build under other names."""
+    tag = f"test-{_CHECKOUT}"
     _run(
-        *("env", "ENGINE=buildah", f"BASE_IMAGE={base()}", f"TAG={TAG}", "REGISTRY=localhost", f"EXTRAS={extras}"),
+        *("env", "ENGINE=buildah", f"BASE_IMAGE={base()}", f"TAG={tag}", "REGISTRY=localhost", "EXTRAS=sketch"),
         *(parts.ROOT / "scripts" / "images.sh", part),
     )
-    return name if extras == "sketch" else f"{name}-{extras}"
+    return f"localhost/dreamforge-{part}:{tag}"
 
 
-def identity(name: str) -> str:
+def project_name(part: str) -> str:
+    """As ``make images`` calls it, and hence the kind and e2e overlays."""
+    return f"docker.io/library/dreamforge-{part}:dev"
+
+
+def stand_in(name: str) -> str:
+    """One of ``STAND_INS``."""
+    built = f"localhost/dreamforge-standin-{name}:1"
+    _run(
+        *("buildah", "bud", "--layers", "--force-rm", "--pull=never", "--format", "docker", "--isolation", "chroot"),
+        *("--network", "host", "--build-arg", f"BASE={base()}", "-f", _STAND_INS / f"{name}.Dockerfile", "-t", built),
+        parts.FOLDER.parent / "bin" if name == "versitygw" else _STAND_INS,
+    )
+    return built
+
+
+def identity(image: str) -> str:
     """Of the content: another build of the same name has another."""
-    return _run("buildah", "inspect", "--type", "image", "--format", "{{.FromImageID}}", name).strip()
+    return _run("buildah", "inspect", "--type", "image", "--format", "{{.FromImageID}}", image).strip()
 
 
-def hand_over(name: str, take: Callable[[Path], None]) -> None:
-    """Give the image as an archive, which is gone afterwards, to whoever takes it."""
+def hand_over(image: str, name: str, take: Callable[[Path], None]) -> None:
+    """Give the image, under a name, as an archive to whoever takes it; the archive is gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="dreamforge-image-") as folder:
         archive = Path(folder) / "image.tar"
-        _run("buildah", "push", "--quiet", name, f"docker-archive:{archive}:{name}")
+        _run("buildah", "push", "--quiet", image, f"docker-archive:{archive}:{name}")
         take(archive)
 
 

@@ -26,6 +26,7 @@ from tests.cluster import commands, parts
 from tests.cluster.process import Process
 
 _NAMESPACES = ("--mount", "--net", "--pid", "--ipc", "--uts")
+_CGROUPS = Path("/sys/fs/cgroup")
 _BOOT_SECONDS = 10.0
 _END_SECONDS = 20.0
 
@@ -48,6 +49,7 @@ class Machine:
         self.id = hashlib.sha256(str(self.folder).encode()).hexdigest()[:8]
         self.cgroup = f"/dreamforge-{self.id}"
         self._record = self.folder / "machine.json"
+        self._holder: subprocess.Popen[bytes] | None = None
 
     @property
     def running(self) -> bool:
@@ -70,17 +72,18 @@ class Machine:
             (self.folder / name).mkdir(parents=True)
         os.mkfifo(self.folder / "requests")
         _make_cgroups(self.cgroup)
-        holder = subprocess.Popen(
-            [
-                *(("setpriv", "--pdeathsig", "KILL") if owned else ()),
-                *("unshare", *_NAMESPACES, "--fork", "--kill-child", "--mount-proc"),
-                *("bash", parts.MACHINE / "init.sh", self.folder, parts.BIN),
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=(self.folder / "logs" / "init.log").open("ab"),
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+        with (self.folder / "logs" / "init.log").open("ab") as log:
+            holder = self._holder = subprocess.Popen(
+                [
+                    *(("setpriv", "--pdeathsig", "KILL") if owned else ()),
+                    *("unshare", *_NAMESPACES, "--fork", "--kill-child", "--mount-proc"),
+                    *("bash", parts.MACHINE / "init.sh", self.folder, parts.BIN),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
         self._wait_for_boot(holder)
         with _allocation():
             network = _free_network(self.id)
@@ -93,6 +96,9 @@ class Machine:
             holder = init.parent()
             (holder or init).kill()
             psutil.wait_procs([init, *([holder] if holder else [])], timeout=_END_SECONDS)
+        if self._holder:
+            self._holder.kill()  # also one that failed to boot
+            self._holder.wait()
         _remove_cgroups(self.cgroup)
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -226,14 +232,15 @@ def _free_network(seed: str) -> ipaddress.IPv4Network:
 
 def _cgroup_roots() -> list[Path]:
     """One for each controller under cgroup v1, one in all under v2."""
-    root = Path("/sys/fs/cgroup")
-    if (root / "cgroup.controllers").exists():
-        return [root]
-    return [path for path in root.iterdir() if (path / "cgroup.procs").exists()]
+    if (_CGROUPS / "cgroup.controllers").exists():
+        return [_CGROUPS]
+    return [path for path in _CGROUPS.iterdir() if (path / "cgroup.procs").exists()]
 
 
 def _make_cgroups(name: str) -> None:
     """Two kubelets with one root would end each other's pods as orphans."""
+    with suppress(OSError):  # cgroup v2: children get the controllers that their parent hands down
+        (_CGROUPS / "cgroup.subtree_control").write_text("+cpu +cpuset +memory +pids")
     for root in _cgroup_roots():
         (root / name.lstrip("/")).mkdir(exist_ok=True)
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / ".cache" / "cluster"
-BIN = FOLDER / "bin"
+BIN = Path(os.environ.get("CLUSTER_BIN") or FOLDER / "bin")
+"""Several checkouts may share one folder of programs."""
 STATE = FOLDER / "state"
 BUILD = Path(__file__).with_name("build.sh")
 MACHINE = Path(__file__).with_name("machine")

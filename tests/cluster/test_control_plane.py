@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.cluster.control_plane import ControlPlane, wait_until_ready
+from tests.cluster.control_plane import ControlPlane
 from tests.cluster.kubectl import Kubectl, Refused, eventually
 
 
@@ -50,7 +50,7 @@ def test_what_was_stored_outlives_a_killed_api_server(api_server: ControlPlane, 
     with pytest.raises(Refused):
         api_kubectl.get("configmap", "kept")
     api_server.api_server.start()
-    wait_until_ready(api_server.at, api_server.folder, api_server.api_server)
+    api_server.wait_until_ready()
     assert api_kubectl.get("configmap", "kept")["data"] == {"key": "value"}
 
 
