@@ -15,6 +15,7 @@ from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration
 
 from dreamforge.errors import DreamForgeError, Unavailable
+from dreamforge_operator import metrics
 
 Json = dict[str, Any]
 
@@ -140,6 +141,7 @@ class KubernetesCluster:
             query["continue"] = token
 
     async def create(self, resource: Resource, body: Json) -> Json:
+        metrics.WRITES.labels("create", resource.plural).inc()
         url = self._url(resource, query={"fieldManager": FIELD_MANAGER})
         made = await self._object("POST", url, body)
         if made is None:
@@ -147,10 +149,12 @@ class KubernetesCluster:
         return made
 
     async def patch(self, resource: Resource, name: str, body: Json, *, subresource: str = "") -> Json | None:
+        metrics.WRITES.labels("patch", resource.plural).inc()
         url = self._url(resource, name, subresource, {"fieldManager": FIELD_MANAGER})
         return await self._object("PATCH", url, body)
 
     async def delete(self, resource: Resource, name: str, *, uid: str) -> bool:
+        metrics.WRITES.labels("delete", resource.plural).inc()
         options = {"propagationPolicy": "Background", "preconditions": {"uid": uid}}
         try:
             return await self._object("DELETE", self._url(resource, name), options) is not None

@@ -93,6 +93,22 @@ def manifest(status: RenderJobStatus) -> Json:
     return status.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
+def change(before: RenderJobStatus, after: RenderJobStatus) -> Json:
+    """A merge patch from one to the other: a merge keeps what it does not name, so what went is named as null."""
+    old, new = manifest(before), manifest(after)
+    return _without(old, new)
+
+
+def _without(old: Json, new: Json) -> Json:
+    told: Json = dict(new)
+    for key, value in old.items():
+        if key not in new:
+            told[key] = None
+        elif isinstance(value, dict) and isinstance(new[key], dict):
+            told[key] = _without(value, new[key])
+    return told
+
+
 def last_words(pods: Iterable[Pod]) -> verdict.Verdict | None:
     """The verdict of the newest attempt that left one."""
     said = [(pod.created, verdict.parse(pod.ended.message)) for pod in pods if pod.ended is not None]

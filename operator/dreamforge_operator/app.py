@@ -1,0 +1,183 @@
+"""The running operator: one queue, some workers, a full pass on a timer, and what it tells the outside."""
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from datetime import UTC, datetime
+from typing import Any
+
+from dreamforge import telemetry
+from dreamforge.announcements import Progress
+from dreamforge.errors import DreamForgeError, Unavailable
+from dreamforge.renderjob.conditions import Phase
+from dreamforge.renderjob.resource import RenderJob
+from dreamforge_operator import full_pass, metrics
+from dreamforge_operator.announcer import Announcer
+from dreamforge_operator.cluster import JOBS, Cluster
+from dreamforge_operator.plan import Platform
+from dreamforge_operator.progress import ProgressBoard
+from dreamforge_operator.queue import WorkQueue
+from dreamforge_operator.reconcile import Reconciler
+from dreamforge_operator.settings import OperatorSettings
+from dreamforge_operator.situation import Refusal
+from dreamforge_operator.twins import Twins
+
+log = telemetry.logger(__name__)
+
+#: Without a full pass for so long, the process is no use: restart it.
+DEAD_AFTER_SECONDS = 120.0
+_RETRY_SECONDS = 2.0
+#: A pass may take this share of the time between two of them; with more objects there are fewer passes.
+_PASS_SHARE = 0.05
+_LONGEST_BETWEEN = 60.0
+
+
+class Reporting:
+    """What the reconciler says to and hears from the rest of the system; all of it is optional."""
+
+    def __init__(self, board: ProgressBoard, announcer: Announcer | None) -> None:
+        self.board = board
+        self.announcer = announcer
+
+    def tell(self, rj: RenderJob) -> None:
+        if rj.status.phase is Phase.RENDERING:
+            self.board.watch(str(rj.job_id), rj.metadata.name)
+        else:
+            self.board.forget(str(rj.job_id))
+        if self.announcer is not None:
+            self.announcer.tell(rj)
+
+    def refusal(self, uid: str) -> Refusal | None:
+        return None if self.announcer is None else self.announcer.refusal(uid)
+
+    def progress(self, job_id: str) -> Progress | None:
+        return self.board.take(job_id)
+
+
+class Operator:
+    """Everything that runs between start and stop."""
+
+    def __init__(
+        self, settings: OperatorSettings, cluster: Cluster, platform: Platform, announcer: Announcer | None = None
+    ) -> None:
+        self._settings = settings
+        self._cluster = cluster
+        self._platform = platform
+        self.queue: WorkQueue[str] = WorkQueue()
+        self._announcer = announcer
+        self._reports = Reporting(ProgressBoard(self.queue.add), announcer)
+        self._twins = Twins()
+        self._reconciler = Reconciler(cluster, platform, self._reports, self._twins)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._alive_at = time.monotonic()
+        self._passed = asyncio.Event()
+
+    @property
+    def alive(self) -> bool:
+        """A full pass has ended not long ago."""
+        return time.monotonic() - self._alive_at < DEAD_AFTER_SECONDS
+
+    @property
+    def ready(self) -> bool:
+        """The first full pass has ended."""
+        return self._passed.is_set()
+
+    def start(self) -> None:
+        """Begin; the workers wait for the first full pass."""
+        self._run(self._passes())
+        for _ in range(self._settings.operator_workers):
+            self._run(self._work())
+        if self._settings.redis_url:
+            self._run(self._reports.board.listen(self._settings.redis_url))
+        if self._announcer is not None:
+            self._run(self._announcer.run())
+
+    async def stop(self) -> None:
+        """End at once: whatever was half done is found by the next process."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def look(self, name: str) -> None:
+        """Somebody saw something about this RenderJob or its children."""
+        self.queue.add(name)
+
+    def deleted(self, uid: str) -> None:
+        """The RenderJob of that uid was seen to go."""
+        if self._announcer is not None:
+            self._announcer.deleted(uid)
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        self._tasks.append(asyncio.get_running_loop().create_task(work))
+
+    async def _work(self) -> None:
+        await self._passed.wait()
+        while True:
+            name = await self.queue.get()
+            started = time.perf_counter()
+            result = await self._look_at(name)
+            metrics.RECONCILES.labels(result).inc()
+            metrics.RECONCILE_SECONDS.observe(time.perf_counter() - started)
+            metrics.QUEUE_KEYS.set(len(self.queue))
+
+    async def _look_at(self, name: str) -> str:
+        try:
+            again_in = await self._reconciler.reconcile(name)
+        except Unavailable as error:
+            wait = self.queue.failed(name)
+            log.warning("look again later", renderjob=name, cause=str(error), seconds=round(wait, 1))
+            return "retry"
+        except DreamForgeError as error:
+            self.queue.failed(name)
+            log.error("a look failed", renderjob=name, cause=type(error).__name__)
+            return "error"
+        except Exception as error:  # noqa: BLE001 - one odd object must not end the operator
+            self.queue.failed(name)
+            # The text of an error may repeat the object; its type and place do not.
+            log.error("a look failed by a defect", renderjob=name, error=type(error).__name__, at=_place(error))
+            return "error"
+        self.queue.done(name, again_in)
+        return "ok"
+
+    async def _passes(self) -> None:
+        while True:
+            started = time.monotonic()
+            try:
+                await self._pass()
+            except Unavailable as error:
+                log.warning("no full pass", cause=str(error))
+                await asyncio.sleep(_RETRY_SECONDS)
+                continue
+            except Exception as error:  # noqa: BLE001 - the next pass may go well; liveness tells when none does
+                log.error("a full pass failed", error=type(error).__name__, at=_place(error))
+                await asyncio.sleep(_RETRY_SECONDS)
+                continue
+            self._alive_at = time.monotonic()
+            took = self._alive_at - started
+            metrics.PASS_SECONDS.set(took)
+            metrics.PASS_ENDED.set_to_current_time()
+            self._passed.set()
+            await asyncio.sleep(min(max(self._settings.operator_pass_seconds, took / _PASS_SHARE), _LONGEST_BETWEEN))
+
+    async def _pass(self) -> None:
+        found = await full_pass.look(self._cluster, self._platform, self._reports.tell, datetime.now(UTC))
+        self._twins.replace(found.twins)
+        self._reports.board.keep(found.rendering)
+        if self._announcer is not None:
+            self._announcer.keep(found.uids)
+            metrics.ANNOUNCEMENTS.set(len(self._announcer))
+        for phase in Phase:
+            metrics.RENDERJOBS.labels(phase.value).set(found.phases[phase])
+        for name in found.look_at:
+            self.queue.add(name)
+        for child in found.orphans:
+            if not child.deleting:
+                await self._cluster.delete(JOBS, child.name, uid=child.uid)
+
+
+def _place(error: BaseException) -> str:
+    """File and line where it was raised."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace is not None else ""

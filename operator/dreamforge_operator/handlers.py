@@ -1,0 +1,117 @@
+"""What kopf runs: ``kopf run -m dreamforge_operator.handlers``.
+
+Watches only name what somebody should look at; no handler decides, writes or keeps anything, so none of kopf's own
+bookkeeping (annotations, finalizers, retries) is used. All the work is in :mod:`app`.
+"""
+
+from typing import Any
+
+import kopf
+
+from dreamforge import telemetry
+from dreamforge.crashpoints import CrashSettings, arm_from
+from dreamforge.errors import ConfigurationError
+from dreamforge.renderjob import names
+from dreamforge.settings import load
+from dreamforge.transport.redis import RedisAnnouncements
+from dreamforge_operator import health, runtimes
+from dreamforge_operator.announcer import Announcer
+from dreamforge_operator.app import Operator
+from dreamforge_operator.cluster import KubernetesCluster
+from dreamforge_operator.plan import Platform
+from dreamforge_operator.settings import OperatorSettings
+
+log = telemetry.logger(__name__)
+
+#: What a silent watch is cut after; the next one begins with a list.
+_SILENCE_SECONDS = 60
+_REFRESH_SECONDS = 300
+
+
+class Process:
+    """The one operator of this process, between kopf's startup and cleanup."""
+
+    operator: Operator | None = None
+    cluster: KubernetesCluster | None = None
+    port: Any = None
+
+
+@kopf.on.login()
+def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
+    """A pod's service account, else the kubeconfig; without the weight of a client library."""
+    return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+
+
+@kopf.on.startup()
+async def start(settings: kopf.OperatorSettings, **_: Any) -> None:
+    """Read the settings, connect, begin."""
+    try:
+        own = load(OperatorSettings)
+        telemetry.configure("operator", own.log_level)
+        arm_from(load(CrashSettings))
+        offered = runtimes.load(own.runtimes_file)
+    except ConfigurationError as error:
+        raise kopf.PermanentError(str(error)) from None
+    _configure(settings)
+    Process.cluster = await KubernetesCluster.connect(own.namespace)
+    announcer = None
+    if own.redis_url:
+        announcer = Announcer(RedisAnnouncements(own.redis_url), look)
+    platform = Platform(offered, own.runner_image, own.runner_env_secret)
+    Process.operator = Operator(own, Process.cluster, platform, announcer)
+    Process.operator.start()
+    if own.operator_port:
+        Process.port = await health.serve(
+            own.operator_host,
+            own.operator_port,
+            alive=lambda: Process.operator is not None and Process.operator.alive,
+            ready=lambda: Process.operator is not None and Process.operator.ready,
+        )
+    log.info("operator started", namespace=own.namespace)
+
+
+@kopf.on.cleanup()
+async def stop(**_: Any) -> None:
+    """End; whatever was half done is found by the next process."""
+    if Process.port is not None:
+        await Process.port.cleanup()
+    if Process.operator is not None:
+        await Process.operator.stop()
+    if Process.cluster is not None:
+        await Process.cluster.close()
+
+
+@kopf.on.event(names.GROUP, names.VERSION, names.PLURAL)
+async def renderjob_seen(event: kopf.RawEvent, name: str, uid: str, **_: Any) -> None:
+    """A RenderJob is there, changed or gone."""
+    if event["type"] == "DELETED" and Process.operator is not None:
+        Process.operator.deleted(uid)
+    look(name)
+
+
+_OURS = {names.LABEL_MANAGED_BY: names.OPERATOR_MANAGER}
+
+
+@kopf.on.event("batch", "v1", "jobs", labels=_OURS)
+@kopf.on.event("", "v1", "pods", labels=_OURS)
+async def child_seen(labels: kopf.Labels, **_: Any) -> None:
+    """A child or one of its pods is there, changed or gone."""
+    name = labels.get(names.LABEL_RENDERJOB)
+    if name:
+        look(name)
+
+
+def look(name: str) -> None:
+    """Have a RenderJob looked at."""
+    if Process.operator is not None:
+        Process.operator.look(name)
+
+
+def _configure(settings: kopf.OperatorSettings) -> None:
+    """Only watches: no events posted, no peers, no search for kinds and namespaces (which would need more rights)."""
+    settings.posting.enabled = False
+    settings.peering.standalone = True
+    settings.scanning.disabled = True
+    settings.watching.server_timeout = _REFRESH_SECONDS
+    settings.watching.inactivity_timeout = _SILENCE_SECONDS
+    settings.networking.error_backoffs = (1, 1, 2, 3, 5)
