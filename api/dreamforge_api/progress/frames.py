@@ -46,7 +46,7 @@ def payload_of(row: Mapping[Any, Any]) -> dict[str, Any]:
     own: dict[str, Any] = row["payload"]
     if row["type"] == EventType.LOG:
         own = {"level": row["level"], "code": row["code"], "message": row["message"], **own}
-    return common | {name: value for name, value in own.items() if name not in common}
+    return common | own | common  # the event's own fields never replace those of every event
 
 
 def end(last_seq: int) -> bytes:

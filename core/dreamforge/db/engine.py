@@ -1,5 +1,6 @@
 """Engines with bounded waits: a dead database is an error within two seconds, never a hang."""
 
+from pydantic_core import from_json
 from sqlalchemy import URL, Engine, create_engine, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
@@ -58,4 +59,5 @@ def open_async_engine(url: str, *, pool_size: int = 10, statement_timeout_ms: in
         max_overflow=0,
         pool_timeout=POOL_TIMEOUT,
         connect_args=async_options(statement_timeout_ms),
+        json_deserializer=from_json,  # half the time of the standard library's, for every event of a replay
     )
