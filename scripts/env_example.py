@@ -22,7 +22,7 @@ from pydantic_core import PydanticUndefined
 from dreamforge.settings import DfSettings, variable_of
 
 FILE = Path(__file__).resolve().parent.parent / ".env.example"
-PACKAGES = ("dreamforge", "dreamforge_api", "dreamforge_runner", "dreamforge_cli")
+PACKAGES = ("dreamforge", "dreamforge_api", "dreamforge_operator", "dreamforge_runner", "dreamforge_cli")
 # Imports torch, and reads no settings.
 HEAVY = "dreamforge_runner.backends.sdxl.engine"
 
@@ -33,6 +33,7 @@ SECTIONS = {
     "WorkerSettings": "Worker (python -m dreamforge_api.worker)",
     "MigrateSettings": "Schema (python -m dreamforge_api.migrate)",
     "RunnerSettings": "Runner (python -m dreamforge_runner)",
+    "OperatorSettings": "Operator (kopf run -m dreamforge_operator.handlers)",
     "SdxlSettings": "SDXL backend (render child of the runner)",
     "UpSettings": "Command line (dreamforge up)",
     "CliSettings": "Command line (dreamforge jobs, dreamforge demo)",

@@ -1,9 +1,10 @@
-"""What kopf runs: ``kopf run -m dreamforge_operator.handlers``.
+"""What kopf runs: ``KOPF_RUN_NAMESPACE=$DF_NAMESPACE kopf run -m dreamforge_operator.handlers``.
 
 Watches only name what somebody should look at; no handler decides, writes or keeps anything, so none of kopf's own
 bookkeeping (annotations, finalizers, retries) is used. All the work is in :mod:`app`.
 """
 
+import logging
 from typing import Any
 
 import kopf
@@ -109,6 +110,7 @@ def look(name: str) -> None:
 
 def _configure(settings: kopf.OperatorSettings) -> None:
     """Only watches: no events posted, no peers, no search for kinds and namespaces (which would need more rights)."""
+    logging.getLogger("kopf.objects").setLevel(logging.WARNING)  # a line for each event of each pod
     settings.posting.enabled = False
     settings.peering.standalone = True
     settings.scanning.disabled = True

@@ -188,18 +188,16 @@ def _container(rj: RenderJob, runtime: Runtime, image: str, env_secret: str | No
 
 
 def _env(rj: RenderJob, runtime: Runtime) -> list[Json]:
-    """Ours come last: a runtime may add, never replace."""
+    """Ours come last: a runtime may add, never replace. The Job controller adds the shard's index."""
     fixed = {
         "DF_TERMINATION_LOG": TERMINATION_PATH,
         "DF_SPOOL_DIR": SPOOL_PATH,
-        "DF_SHARD_COUNT": str(rj.spec.batch.shards),
         "HOME": SCRATCH_PATH,
         "TMPDIR": SCRATCH_PATH,
     }
     drawn = {
         "DF_ATTEMPT_ID": "metadata.uid",
         "DF_RUNNER_NAME": "metadata.name",
-        "DF_SHARD_INDEX": "metadata.annotations['batch.kubernetes.io/job-completion-index']",
     }
     models = {"DF_MODELS_ROOT": runtime.models_path} if runtime.models else {}
     values = {**models, **runtime.env, **fixed}

@@ -89,8 +89,8 @@ def test_no_error_is_explained_that_does_not_exist():
 
 
 def test_every_metric_is_told_and_no_other():
-    sources = [*(ROOT / "api").rglob("*.py"), *(ROOT / "core").rglob("*.py"), *(ROOT / "runner-image").rglob("*.py")]
-    quoted = re.compile(r'"(dreamforge_(?!(?:api|runner|cli)")[a-z_]+)"')
+    sources = [path for part in ("api", "core", "operator", "runner-image") for path in (ROOT / part).rglob("*.py")]
+    quoted = re.compile(r'"(dreamforge_(?!(?:api|operator|runner|cli)")[a-z_]+)"')
     defined = {name for path in sources for name in quoted.findall(path.read_text(encoding="utf-8"))}
     assert set(re.findall(r"^\| `(dreamforge_[a-z_]+)`", page("docs/metrics.md"), re.M)) == defined
 
