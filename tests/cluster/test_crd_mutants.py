@@ -94,7 +94,7 @@ def values(node: Node) -> st.SearchStrategy[Any]:
         choices += [st.sampled_from(near)] * 2
     if "pattern" in node:
         choices += [st.from_regex(node["pattern"])] * 2
-    if node.get("format") == "date-time":
+    if (node.get("minLength"), node.get("maxLength")) == (20, 30):
         choices += [st.sampled_from(TIMES)] * 2
     if node["type"] == "string":
         choices.append(st.text(max_size=40))

@@ -92,10 +92,20 @@ _CLEAN_TEXT = Rule(
 )
 _NOT_BLANK = Rule("self.trim() != ''", "text may not be blank")
 
-#: Every rule, by the path of the field it stands on. The last two say what ``dreamforge.spec`` says of text.
+_TIME = Rule(
+    r"self.matches(r'^[1-9][0-9]{3}-[0-9-]{5}T[0-9:]{8}(\.[0-9]{1,9})?Z$') && timestamp(self) > timestamp(0)",
+    "times are in UTC and look like 2026-01-31T12:00:00Z",
+)
+
+#: Every rule, by the path of the field it stands on (``*``: any entry of a list). Those on text say what
+#: ``dreamforge.spec`` says of it.
 RULES: Final[dict[tuple[str, ...], tuple[Rule, ...]]] = {
     (): _OBJECT,
     ("spec",): _SPEC,
     ("spec", "input", "prompt"): (_CLEAN_TEXT, _NOT_BLANK),
     ("spec", "input", "negativePrompt"): (_CLEAN_TEXT,),
+    ("status", "startTime"): (_TIME,),
+    ("status", "completionTime"): (_TIME,),
+    ("status", "cancelRequestTime"): (_TIME,),
+    ("status", "conditions", "*", "lastTransitionTime"): (_TIME,),
 }
