@@ -187,3 +187,8 @@ class RenderSpec(BaseModel):
     seeds: dict[int, int] = Field(
         default_factory=dict, description="Seeds that earlier attempts drew, by item index: written once."
     )
+
+    @property
+    def whole(self) -> "RenderSpec":
+        """The same step with all its items in one hand."""
+        return self.model_copy(update={"shard": Shard()})

@@ -105,10 +105,7 @@ class Attempt:
 
     def find_work(self) -> bool:
         """Report what is stored already; True when something is left to render. Raises ``JobError``."""
-        try:
-            self.stored = planning.find_stored(self.spec, self._storage)
-        except StorageError as error:
-            raise JobError(ErrorCode.STORAGE_ERROR, "The object store could not be listed") from error
+        self.stored = self._find(self.spec)
         for item in self.stored.values():
             self._report(item)
         if self.stored:
@@ -130,14 +127,24 @@ class Attempt:
         self._pump_until(lambda: not self.child_busy)
 
     def finish(self) -> None:
-        """Write the manifest: the step is whole. Raises ``JobError`` or ``Halted``."""
+        """Write the manifest when the step is whole: the shard that ends last finds it so (ADR 0016).
+
+        Raises ``JobError`` or ``Halted``.
+        """
         reach(CrashPoint.RUNNER_ITEMS_STORED)
-        if self.spec.shard.count == 1:
+        stored = self.stored if self.spec.shard.count == 1 else self._find(self.spec.whole)
+        if len(stored) == self.spec.params.count:
             try:
-                self._storer.write_manifest(self.stored)
+                self._storer.write_manifest(stored)
             except Superseded:
                 raise Halted(Outcome.STOPPED) from None
         reach(CrashPoint.RUNNER_MANIFEST_WRITTEN)
+
+    def _find(self, spec: RenderSpec) -> dict[int, StoredItem]:
+        try:
+            return planning.find_stored(spec, self._storage)
+        except StorageError as error:
+            raise JobError(ErrorCode.STORAGE_ERROR, "The object store could not be listed") from error
 
     def wind_down(self, patience: float) -> bool:
         """Ask the child to stop and wait for it; what was rendered by then is kept. True when it obeyed."""

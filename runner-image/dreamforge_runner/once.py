@@ -10,8 +10,8 @@ from pydantic import ValidationError
 
 from dreamforge import telemetry
 from dreamforge.errors import FACTS, ErrorCode
-from dreamforge.events import Outcome, Verdict
-from dreamforge.spec import RenderSpec
+from dreamforge.events import Failure, Outcome, Verdict
+from dreamforge.spec import RenderSpec, Shard
 from dreamforge.storage.base import Storage
 from dreamforge.transport.base import EventSink
 from dreamforge.transport.redis import RedisEventSink
@@ -47,8 +47,13 @@ class Once:
     def run(self, path: Path) -> int:
         """The exit code."""
         spec = read_spec(path)
-        if spec is None:
-            return FACTS[ErrorCode.INVALID_INPUT].exit_code or 1
+        shard = None if spec is None else shard_of(spec.shard, self._settings.completion_index)
+        if spec is None or shard is None:
+            refused = FACTS[ErrorCode.INVALID_INPUT].exit_code or 1
+            failure = Failure(code=ErrorCode.INVALID_INPUT, message="the spec file is no render spec")
+            self._write_verdict(Result(Outcome.FAILED, refused, 0, 0, failure, None))
+            return refused
+        spec = spec.model_copy(update={"shard": shard})
         with telemetry.bound(job_id=spec.job_id, step=spec.step.value, correlation_id=spec.correlation_id):
             return self._run(spec)
 
@@ -104,6 +109,16 @@ class Once:
             self._settings.termination_log.write_text(json.dumps(verdict))
         except OSError as error:
             log.warning("the termination message can't be written", error=error.strerror)
+
+
+def shard_of(shard: Shard, index: int | None) -> Shard | None:
+    """The shard a pod renders: all pods of an Indexed Job read one spec. ``None``, with a log line: no such shard."""
+    if index is None:
+        return shard
+    if index >= shard.count:
+        log.error("the spec has no such shard", index=index, shards=shard.count)
+        return None
+    return Shard(index=index, count=shard.count)
 
 
 def read_spec(path: Path) -> RenderSpec | None:

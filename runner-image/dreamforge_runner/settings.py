@@ -40,6 +40,13 @@ class RunnerSettings(DfSettings):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
         description="Identity of the attempt that `once` makes (the pod's UID); drawn when unset.",
     )
+    completion_index: int | None = Field(
+        default=None,
+        ge=0,
+        validation_alias="JOB_COMPLETION_INDEX",
+        description="Which shard of the spec `once` renders (set in the pods of an Indexed Job); the spec's own when "
+        "unset.",
+    )
     runner_name: str | None = Field(
         default=None,
         max_length=256,

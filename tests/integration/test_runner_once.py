@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from dreamforge.events import AttemptFinished, Outcome
-from dreamforge.keys import manifest_key, step_prefix
-from dreamforge.spec import Limits, RenderSpec
+from dreamforge.keys import manifest_key, parse_artifact_key, step_prefix
+from dreamforge.spec import Limits, RenderSpec, Shard
 from dreamforge.storage.filesystem import FilesystemStore
 from tests.integration.runner_kit import Ingest, Runner, make_spec, wait_for
 
@@ -191,3 +191,36 @@ def test_redis_that_is_away_does_not_stop_the_work(home: Path):
     assert runner.finish()[0] == 0
     assert len(list(store_of(home).list(step_prefix(spec.job_id, "generate")))) == 2
     assert len(runner.spools) == 1
+
+
+def test_each_pod_renders_its_shard_and_the_last_one_writes_the_manifest(home: Path):
+    spec = make_spec("a castle", kind="sketch", params={"count": 3}, shard=Shard(count=2))
+    verdict = home / "verdict.json"
+
+    def stored() -> list[int]:
+        names = (parse_artifact_key(info.key) for info in store_of(home).list(step_prefix(spec.job_id, "generate")))
+        return sorted(name.item_index for name in names if name is not None)
+
+    assert render(home, spec, JOB_COMPLETION_INDEX="0").finish()[0] == 0
+    assert stored() == [0, 2]
+    assert store_of(home).head(manifest_key(spec.job_id, "generate")) is None
+    assert render(home, spec, JOB_COMPLETION_INDEX="1", DF_TERMINATION_LOG=str(verdict)).finish()[0] == 0
+    assert stored() == [0, 1, 2]
+    manifest = json.loads(store_of(home).get(manifest_key(spec.job_id, "generate")))
+    assert [row["item_index"] for row in manifest["items"]] == [0, 1, 2]
+    assert json.loads(verdict.read_text())["items_done"] == 1
+
+
+def test_a_shard_that_is_none_is_invalid_input_and_the_pod_says_so(home: Path):
+    verdict = home / "verdict.json"
+    runner = render(home, make_spec(), JOB_COMPLETION_INDEX="1", DF_TERMINATION_LOG=str(verdict))
+    assert runner.finish()[0] == 10
+    told = json.loads(verdict.read_text())
+    assert (told["class"], told["exit_code"]) == ("invalid_input", 10)
+
+
+def test_events_name_the_shard_and_how_many_there_are(home: Path, redis_db: str, ingest: Ingest):
+    spec = make_spec(params={"count": 2}, shard=Shard(count=2))
+    assert render(home, spec, redis_db, JOB_COMPLETION_INDEX="1").finish()[0] == 0
+    batches = [batch for batch in ingest.sink.batches if batch.job_id == spec.job_id]
+    assert {(batch.shard, batch.shards) for batch in batches} == {(1, 2)}

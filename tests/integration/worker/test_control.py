@@ -260,3 +260,60 @@ def test_lost_runners_redispatches_and_dead_jobs_are_counted(harness: Harness) -
 def counted(metric: str, **labels: str) -> float:
     """A counter of this process as it stands."""
     return REGISTRY.get_sample_value(metric, labels) or 0.0
+
+
+def _on_a_cluster(harness: Harness, **policy: float) -> Harness:
+    executor = MemoryExecutor(retries_itself=True)
+    executor.kind = "kubernetes"
+    return Harness(harness.engine, executor, **policy)
+
+
+def test_a_clusters_job_that_somebody_took_away_is_canceled_and_not_made_again(harness: Harness) -> None:
+    job_id = create(harness.engine)
+    cluster = _on_a_cluster(harness)
+    cluster.loop.dispatch()
+    assert cluster.loop.find_lost() == 0
+    del cluster.executor.jobs[job_id]
+    assert cluster.loop.find_lost() == 1
+    assert cluster.job(job_id)["status"] == "canceled"
+    assert cluster.loop.dispatch() == 0
+
+
+def test_a_clusters_job_that_ended_there_waits_for_word_of_it_and_then_fails(harness: Harness) -> None:
+    job_id = create(harness.engine)
+    patient, impatient = _on_a_cluster(harness, forsaken_seconds=60), _on_a_cluster(harness, forsaken_seconds=0)
+    for cluster in (patient, impatient):
+        cluster.loop.dispatch()
+        cluster.executor.vanish(job_id)
+    assert patient.loop.find_lost() == 0
+    assert impatient.loop.find_lost() == 1
+    job = impatient.job(job_id)
+    assert (job["status"], job["error_code"]) == ("failed", "runner_lost")
+
+
+def test_what_a_cluster_keeps_for_an_ended_job_is_released_once_it_ended_there_too(harness: Harness) -> None:
+    job_id = create(harness.engine)
+    cluster = _on_a_cluster(harness, release_seconds=0.0)
+    cluster.loop.dispatch()
+    cluster.executor.start(job_id)
+    runner = Runner(job_id)
+    batch = runner.batch(runner.started(), runner.stored(0), runner.finished(Outcome.SUCCEEDED, done=1))
+    ingest_batch(cluster.engine, batch, cluster.retry)
+    assert cluster.loop.release() == 1
+    assert cluster.executor.released == set()
+    assert cluster.executor.canceled == set()
+    cluster.executor.vanish(job_id)
+    assert cluster.loop.release() == 1
+    assert cluster.executor.released == {job_id}
+    assert cluster.loop.release() == 0
+
+
+def test_a_cluster_is_told_to_stop_a_job_whose_deadline_passed_even_if_it_was_away(harness: Harness) -> None:
+    late = create(harness.engine, deadline=timedelta(seconds=-1))
+    cluster = _on_a_cluster(harness, release_seconds=0.0)
+    cluster.loop.dispatch()
+    cluster.executor.start(late)
+    assert cluster.loop.expire() == 1
+    assert late not in cluster.executor.canceled
+    cluster.loop.release()
+    assert late in cluster.executor.canceled
