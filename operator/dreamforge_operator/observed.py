@@ -50,6 +50,7 @@ class Pod:
     phase: str = "Pending"
     created: datetime = EPOCH
     started: datetime | None = None
+    finished: datetime | None = None
     job_uid: str = ""
     index: int = 0
     index_failures: int = 0
@@ -177,6 +178,7 @@ def pod_of(body: Json) -> Pod:
         ended=_ended(ended) if ended else None,
         running="running" in state,
         started=_started(state),
+        finished=when(ended["finishedAt"]) if ended and "finishedAt" in ended else None,
         status_reason=str(status.get("reason", "")),
         status_message=str(status.get("message", "")),
         conditions=conditions_of(status),

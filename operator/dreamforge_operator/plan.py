@@ -222,12 +222,16 @@ def _again_in(seen: Observed, found: Situation, now: datetime) -> float | None:
     if deadline is not None and seen.rj.status.start_time is None:
         waits.append((deadline - now).total_seconds())
     since = situation.waiting_since(seen)
-    if found.phase is Phase.STARTING and since is not None:
+    if found.phase in (Phase.STARTING, Phase.RENDERING) and since is not None and not _works(seen):
         waits.append((since + situation.PATIENCE - now).total_seconds())
     if found.phase is Phase.QUEUED:
         waits.append(_QUEUE_LOOK_SECONDS)
     coming = [wait for wait in waits if wait > 0]
     return min(coming) + 0.1 if coming else None
+
+
+def _works(seen: Observed) -> bool:
+    return any(pod.running for pod in seen.pods)
 
 
 def _with_refusal(seen: Observed, refusal: Refusal | None) -> Observed:

@@ -168,6 +168,8 @@ def _working(base: Situation, seen: Observed, now: datetime) -> Situation:
     if any(pod.running and not pod.deleting for pod in seen.pods):
         pod = Cause(PodReadyReason.RUNNING, "A runner works")
         return replace(base, phase=Phase.RENDERING, pod=pod, message="The images are being rendered")
+    if _between_two_pods(seen, now):
+        return replace(base, phase=Phase.RENDERING, pod=Cause(PodReadyReason.RUNNING, "A runner has just ended"))
     if child is not None and child.suspend and child.queued_by_kueue:
         waiting = Cause(PodReadyReason.NOT_CREATED, "The job waits in its queue", benign=True)
         return replace(base, phase=Phase.QUEUED, pod=waiting, message=base.admitted_message)
@@ -175,6 +177,12 @@ def _working(base: Situation, seen: Observed, now: datetime) -> Situation:
     return replace(
         base, phase=Phase.STARTING, pod=cause, message=cause.message, events_help=_patience_is_over(seen, now)
     )
+
+
+def _between_two_pods(seen: Observed, now: datetime) -> bool:
+    """The last pod has ended, and the Job controller has not said yet what follows: not worth a write."""
+    over = bool(seen.pods) and not seen.live_pods
+    return seen.rj.status.phase is Phase.RENDERING and over and not _patience_is_over(seen, now)
 
 
 def _starting(seen: Observed, now: datetime) -> Cause:
@@ -198,5 +206,7 @@ def waiting_since(seen: Observed) -> datetime | None:
     starting = [pod.created for pod in seen.pods if not pod.over and not pod.running]
     if starting:
         return min(starting)
-    known = [pod.created for pod in seen.pods] + ([seen.child.created] if seen.child is not None else [])
+    known = [pod.finished or pod.created for pod in seen.pods] + (
+        [seen.child.created] if seen.child is not None else []
+    )
     return max(known, default=None)

@@ -66,7 +66,7 @@ def build(seen: Observed, found: Situation, now: datetime) -> RenderJobStatus:
         cancel_request_time=before.cancel_request_time or (now if rj.spec.cancel else None),
         progress=_progress(seen, found, done),
         items=ItemsStatus(succeeded=ranges.format_ranges(done), failed="") if phase.terminal else before.items,
-        gpu=_gpu(seen, last),
+        gpu=_gpu(seen, last) if phase.terminal else before.gpu,
         failure=found.failure,
         job_ref=JobReference(name=seen.child.name, uid=seen.child.uid) if seen.child else before.job_ref,
         artifacts=_artifacts(seen, done) if phase.terminal else None,
