@@ -55,7 +55,7 @@ def wanted(rj: RenderJob, now: datetime) -> list[Announcement]:
     if ended is not None and now - ended > timedelta(seconds=ANSWER_TTL_SECONDS):
         return []
     told: list[Announcement] = []
-    if rj.spec.job_id is None:
+    if rj.spec.job_id is None or rj.spec.input is not None:
         told.append(registered(rj, now))
     phase = rj.status.phase
     if phase is not None and phase.terminal:
