@@ -1,4 +1,4 @@
-"""The worker as a real process between Postgres and a real API server: orders go out, what is taken away is canceled."""
+"""The worker as a real process between Postgres and a real API server: orders go out, what is taken away is over."""
 
 from collections.abc import Iterator
 from pathlib import Path
