@@ -70,7 +70,7 @@ def _fixed(path: Callable[[_Size], str]) -> Make:
 
 
 def _some(jobs: Callable[[_Size], list[UUID]], path: str) -> Make:
-    """Another job every time, the same ones in every round: of a small database, too, all pages would be in memory."""
+    """Another job every time, the same ones in every round: a small database has all its pages in memory, too."""
 
     def make(size: _Size) -> Callable[[int], bytes]:
         requests = [get(path.format(job)) for job in jobs(size)[:REQUESTS_A_ROUND]]
