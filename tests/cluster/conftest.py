@@ -62,7 +62,7 @@ def cluster(
     """The one KUBECONFIG names, else the one of ``make cluster-up``, else one that lives as long as these tests."""
     kept = Cluster(parts.STATE)
     given = os.environ.get("KUBECONFIG")
-    if given and Path(given) != kept.kubeconfig:
+    if given and Path(given).resolve() != kept.kubeconfig:
         used["Kubernetes"] = f"KUBECONFIG ({given})"
         yield ForeignCluster(Path(given))
         return
