@@ -75,8 +75,10 @@ class WorkerSettings(RetentionSettings):
         description="Attempts that count when they end their runner (runner_lost, host_oom); after these the job is "
         "a dead letter, see `dreamforge dlq`. Never more than DF_MAX_ATTEMPTS.",
     )
-    silence_seconds: float = Field(
-        15, ge=1, description="A dispatched job nobody heard of for this long is looked into."
+    silence_seconds: float | None = Field(
+        None,
+        ge=1,
+        description="A dispatched job nobody heard of for this long is looked into; unset: 15, or 60 on a cluster.",
     )
     queue_timeout_seconds: float = Field(
         0, ge=0, description="A job that no runner took for this long fails with job_timeout; 0: until its deadline."
@@ -84,6 +86,11 @@ class WorkerSettings(RetentionSettings):
     dispatch_window: int | None = Field(
         None, ge=1, description="Jobs handed to the executor ahead of a runner; unset: 64, or 5000 on a cluster."
     )
+
+    @property
+    def silence(self) -> float:
+        """On a cluster the operator tells what becomes of a job; the API server is asked where it did not."""
+        return self.silence_seconds or (15.0 if self.executor == "local" else 60.0)
 
     @property
     def window(self) -> int:

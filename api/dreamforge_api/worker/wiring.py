@@ -85,7 +85,7 @@ def build(settings: WorkerSettings) -> Worker:
         executor_for(settings, redis),
         signals.announce,
         policy=ControlPolicy(
-            silence_seconds=settings.silence_seconds,
+            silence_seconds=settings.silence,
             queue_seconds=settings.queue_timeout_seconds,
             window=settings.window,
         ),
