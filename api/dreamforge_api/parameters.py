@@ -16,6 +16,7 @@ from dreamforge_api.problem import bad_parameter, not_found
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _DECIMAL = re.compile(r"[0-9]{1,18}")
+MAX_SEQ = 10**18 - 1
 _PRINTABLE = re.compile(r"[\x20-\x7e]{1,255}")
 #: 16 bytes in URL-safe base64; the last letter carries two of its six bits, so each id has one cursor only.
 _CURSOR = "[A-Za-z0-9_-]{21}[AQgw]"

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from dreamforge.spec import ImageFormat
 
 
-class ArtifactResource(BaseModel):
+class Artifact(BaseModel):
     """One stored image."""
 
     id: UUID
@@ -29,4 +29,4 @@ class ArtifactResource(BaseModel):
 class ArtifactList(BaseModel):
     """The images stored so far, by item."""
 
-    items: list[ArtifactResource]
+    items: list[Artifact]

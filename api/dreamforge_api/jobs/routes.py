@@ -13,7 +13,7 @@ from dreamforge.spec import CLEAN, clean_text
 from dreamforge_api import body
 from dreamforge_api.deps import services
 from dreamforge_api.jobs import intake
-from dreamforge_api.jobs.schemas import EXAMPLE_JOB, EXAMPLE_REQUEST, JobPage, JobResource
+from dreamforge_api.jobs.schemas import EXAMPLE_JOB, EXAMPLE_REQUEST, Job, JobPage
 from dreamforge_api.jobs.service import Filter
 from dreamforge_api.openapi_parts import Responses, named_example, problems
 from dreamforge_api.parameters import (
@@ -79,7 +79,7 @@ _CREATED_HEADERS = {
     summary="Create a job",
     description="Answers as soon as the job is stored; it is then never lost. Follow it with `urls.events`.",
     status_code=202,
-    response_model=JobResource,
+    response_model=Job,
     openapi_extra=_CREATE_BODY,
     responses=problems(
         ErrorCode.MALFORMED_BODY,
@@ -139,7 +139,7 @@ async def list_jobs(
 @router.get(
     "/{job_id}",
     summary="Get a job",
-    response_model=JobResource,
+    response_model=Job,
     responses=problems(
         ErrorCode.NOT_FOUND,
         ErrorCode.UNAVAILABLE,
@@ -156,11 +156,11 @@ async def get_job(request: Request, job_id: JobIdText) -> Response:
     summary="Cancel a job",
     description="Asks the job to stop. Asking again changes nothing; a job that has ended is answered unchanged.",
     status_code=202,
-    response_model=JobResource,
+    response_model=Job,
     responses=problems(
         ErrorCode.NOT_FOUND,
         ErrorCode.UNAVAILABLE,
-        also={**_JOB, 200: {"model": JobResource, "description": "The job had ended already."}},
+        also={**_JOB, 200: {"model": Job, "description": "The job had ended already."}},
     ),
 )
 async def cancel_job(request: Request, job_id: JobIdText) -> Response:

@@ -66,7 +66,7 @@ class JobUrls(BaseModel):
     cancel: str
 
 
-class JobResource(BaseModel):
+class Job(BaseModel):
     """One job as every call shows it."""
 
     id: UUID
@@ -96,7 +96,7 @@ class JobResource(BaseModel):
 class JobPage(BaseModel):
     """A page of jobs, newest first."""
 
-    items: list[JobResource]
+    items: list[Job]
     next_cursor: str | None = Field(description="Give it as `cursor` for the next page; null on the last.")
 
 

@@ -11,12 +11,12 @@ from dreamforge.db import registry
 from dreamforge.errors import ErrorCode
 from dreamforge_api import times
 from dreamforge_api.deps import services
-from dreamforge_api.models.schemas import ModelList, ModelResource
+from dreamforge_api.models.schemas import Model, ModelList
 from dreamforge_api.openapi_parts import problems
 from dreamforge_api.problem import not_found
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
-_FIELDS = tuple(ModelResource.model_fields)
+_FIELDS = tuple(Model.model_fields)
 
 
 @router.get(
@@ -42,7 +42,7 @@ async def list_models(
 @router.get(
     "/{model_id:path}",
     summary="Get a model",
-    response_model=ModelResource,
+    response_model=Model,
     responses=problems(ErrorCode.NOT_FOUND, ErrorCode.UNAVAILABLE),
 )
 async def get_model(request: Request, model_id: str) -> Response:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 from dreamforge.models import ModelKind
 
 
-class ModelResource(BaseModel):
+class Model(BaseModel):
     """One registered model."""
 
     id: str
@@ -30,4 +30,4 @@ class ModelResource(BaseModel):
 class ModelList(BaseModel):
     """Registered models in the order they were registered."""
 
-    items: list[ModelResource]
+    items: list[Model]

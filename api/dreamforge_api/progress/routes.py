@@ -7,7 +7,7 @@ from starlette.responses import Response
 from dreamforge.errors import ErrorCode
 from dreamforge_api.deps import services
 from dreamforge_api.openapi_parts import problems
-from dreamforge_api.parameters import JobIdText, job_id_of, resume_from
+from dreamforge_api.parameters import MAX_SEQ, JobIdText, job_id_of, resume_from
 from dreamforge_api.progress import service
 from dreamforge_api.progress.events import FRAME
 from dreamforge_api.progress.schemas import JobProgress
@@ -42,14 +42,14 @@ _RESUME = {
             "in": "header",
             "required": False,
             "description": "`seq` of the last event seen; wins over `after`.",
-            "schema": {"type": "integer", "minimum": 0},
+            "schema": {"type": "integer", "minimum": 0, "maximum": MAX_SEQ},
         },
         {
             "name": "after",
             "in": "query",
             "required": False,
             "description": "`seq` of the last event seen.",
-            "schema": {"type": "integer", "minimum": 0},
+            "schema": {"type": "integer", "minimum": 0, "maximum": MAX_SEQ},
         },
     ]
 }
