@@ -161,7 +161,8 @@ def _owner(rj: RenderJob) -> Json:
         "name": rj.metadata.name,
         "uid": rj.metadata.uid,
         "controller": True,
-        "blockOwnerDeletion": True,
+        # True would need a right on finalizers where OwnerReferencesPermissionEnforcement is on.
+        "blockOwnerDeletion": False,
     }
 
 

@@ -177,12 +177,10 @@ def test_suspend_and_resume_go_through_the_child():
     world = rendering()
     world.edit(suspend=True)
     world.settle()
-    assert world.child["spec"]["suspend"] is True
-    assert world.phase == "Suspended"
+    assert (world.child["spec"]["suspend"], world.phase) == (True, "Suspended")
     world.edit(suspend=False)
     world.settle()
-    assert world.child["spec"]["suspend"] is False
-    assert world.phase == "Starting"
+    assert (world.child["spec"]["suspend"], world.phase) == (False, "Starting")
     assert world.status["startTime"] == stamp(START.replace(second=7))
 
 
