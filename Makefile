@@ -98,6 +98,12 @@ test-cluster: setup ## On a real Kubernetes: the one KUBECONFIG names, else one 
 soak: setup ## The same for MINUTES=20; prints a table of faults and one of broken promises (ARGS="--seed 1")
 	@$(PY) -m tests.faults.soak --minutes $(or $(MINUTES),20) $(ARGS)
 
+test-fuzz: setup ## Some hundred calls drawn from the OpenAPI document, good and bad, alone and in chains
+	@$(PYTEST) tests/fuzz $(ARGS)
+
+fuzz: setup ## The same for CALLS=10000; prints calls by operation and what broke the document (ARGS="--seed 1")
+	@$(PY) -m tests.fuzz.long --calls $(or $(CALLS),10000) $(ARGS)
+
 test-parts: setup-sdxl
 	@if command -v go >/dev/null 2>&1; then $(MAKE) --no-print-directory s3-server || true; \
 	  if [ "$${DF_SKIP_CLUSTER:-}" != 1 ]; then $(MAKE) --no-print-directory cluster-build || true; fi; fi
@@ -149,4 +155,4 @@ revision: setup ## A new migration from the tables (M="what it does"; DF_DATABAS
 	@$(PY) scripts/revision.py "$(M)"
 
 .PHONY: help demo test setup setup-sdxl dev up down logs status gpu-cdi-generate inspect-env lint fmt type verify test-unit test-contract \
-  test-integration e2e test-faults test-cluster cluster-build cluster-up cluster-down soak test-parts bench manifests openapi crds golden env-example lock s3-server images migrate revision
+  test-integration e2e test-faults test-cluster cluster-build cluster-up cluster-down soak test-fuzz fuzz test-parts bench manifests openapi crds golden env-example lock s3-server images migrate revision

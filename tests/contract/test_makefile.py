@@ -24,6 +24,8 @@ PROMISED = {
         "cluster-up",
         "cluster-down",
         "soak",
+        "test-fuzz",
+        "fuzz",
         "bench",
         "golden",
         "s3-server",

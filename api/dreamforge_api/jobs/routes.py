@@ -61,7 +61,7 @@ _CREATE_BODY = {
             "in": "header",
             "required": False,
             "description": "1 to 255 printable ASCII characters. The same key and body get the first answer again.",
-            "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+            "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]*[!-~][ -~]*$"},
         }
     ],
 }
