@@ -92,7 +92,7 @@ test-faults: setup ## Processes killed at every named crash point and by lot, un
 	@$(PYTEST) tests/faults $(ARGS)
 
 test-cluster: setup ## On a real Kubernetes: the one KUBECONFIG names, else one of its own (needs Linux, root, Go)
-	@$(MAKE) --no-print-directory cluster-build || true
+	@$(MAKE) --no-print-directory --keep-going s3-server cluster-build || true
 	@$(PYTEST) tests/cluster $(ARGS)
 
 soak: setup ## The same for MINUTES=20; prints a table of faults and one of broken promises (ARGS="--seed 1")

@@ -124,8 +124,8 @@ def runner_image(cluster: AnyCluster) -> str:
 @pytest.fixture(scope="session")
 def data_images(cluster: AnyCluster) -> None:
     """PostgreSQL, Redis and versitygw on the node, under the names that the components use."""
-    if reason := s3.available():
-        pytest.skip(reason)
+    if not s3.BUILT.exists():
+        pytest.skip("versitygw is not built: run `make s3-server` (needs Go 1.24)")
     for stand_in, name in images.STAND_INS.items():
         cluster.load(images.stand_in(stand_in), name)
 
