@@ -1,0 +1,84 @@
+"""From ``kubectl apply`` to a runner that renders, in real pods of the runner's image; and why a pod can't start."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.kubectl import Kubectl, condition, eventually
+from tests.cluster.operators import Operator, Played, install_crd, render_job
+
+RUNNER_ENV = {"DF_STORE": "filesystem", "DF_STORE_ROOT": "/tmp/store", "DF_RUNNER_BACKEND": "sketch"}
+SMALL = {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "1Gi"}}
+
+
+@pytest.fixture
+def operator(namespace: Kubectl, runner_image: str, tmp_path: Path) -> Iterator[Operator]:
+    install_crd(namespace)
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "runner-env"}, "stringData": RUNNER_ENV}
+    namespace.apply(secret)
+    runtimes = tmp_path / "runtimes.json"
+    other = {"image": "nowhere.invalid/nothing:1", "resources": SMALL}
+    runtimes.write_text(json.dumps({"runtimes": {"default": {"resources": SMALL}, "elsewhere": other}}))
+    operator = Operator(
+        namespace,
+        tmp_path,
+        DF_RUNNER_IMAGE=runner_image,
+        DF_RUNNER_ENV_SECRET="runner-env",
+        DF_RUNTIMES_FILE=str(runtimes),
+    )
+    operator.start()
+    operator.wait_ready()
+    yield operator
+    operator.stop()
+
+
+def apply(kubectl: Kubectl, name: str, **spec: object) -> Played:
+    kubectl.create(render_job(name, **spec))
+    return Played(kubectl, name)
+
+
+def test_pods_render_and_say_so(namespace: Kubectl, operator: Operator):
+    small = {"prompt": "a lighthouse", "width": 256, "height": 256, "steps": 4}
+    one = apply(namespace, "one", input=small, batch={"count": 2})
+    shards = apply(namespace, "shards", input=small, batch={"count": 3, "shards": 2})
+    gpu = apply(namespace, "gpu", input=small, gpu={"count": 1})
+    for job, total in ((one, 2), (shards, 3), (gpu, 1)):
+        namespace.wait_condition("renderjob", job.name, "Complete", timeout=180)
+        status = job.status
+        assert (status["phase"], status["attempt"]) == ("Succeeded", 1)
+        assert status["progress"] == {"percent": 100, "itemsDone": total, "itemsTotal": total}
+    pod = one.pods()[0]
+    said = json.loads(pod["status"]["containerStatuses"][0]["state"]["terminated"]["message"])
+    assert (said["v"], said["exit_code"], said["items_done"]) == (1, 0, 2)
+    assert pod["metadata"]["uid"] in namespace("logs", pod["metadata"]["name"]) or said["items_done"] == 2
+    assert (condition(one.body, "GPUClean") or {})["reason"] in ("NotMeasured", "Verified")
+
+
+def test_a_cancel_ends_the_pod_within_its_grace(namespace: Kubectl, operator: Operator):
+    job = apply(namespace, "long", input={"prompt": "x", "steps": 150}, batch={"count": 100})
+    job.wait_phase("Rendering", timeout=120)
+    job.edit(cancel=True)
+    job.wait_phase("Canceled", timeout=30)
+    assert job.pods() == []
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason"),
+    [
+        ({"gpu": {"count": 7}}, "NoGPU"),
+        ({"runtimeRef": {"name": "elsewhere"}}, "ImagePullFailed"),
+        ({"input": None, "inputSecretRef": {"name": "not-there"}}, "SecretMissing"),
+    ],
+    ids=["gpu", "image", "secret"],
+)
+def test_what_holds_a_pod_up_is_told_within_half_a_minute(
+    namespace: Kubectl, operator: Operator, spec: dict[str, object], reason: str
+):
+    body = render_job("stuck", **spec)
+    body["spec"] = {key: value for key, value in body["spec"].items() if value is not None}
+    namespace.create(body)
+    job = Played(namespace, "stuck")
+    eventually(f"{reason} is told", lambda: job.reason("PodReady") == reason, timeout=30)
+    assert job.status["phase"] == "Starting"
