@@ -21,7 +21,7 @@ from dreamforge.events import Failure, Level
 from dreamforge.jobs import JobState, StepName
 from dreamforge.spec import Limits
 from dreamforge_api import metrics
-from dreamforge_api.execution.base import Executor, Liveness, Refused
+from dreamforge_api.execution.base import Executor, Liveness, Refused, TryLater
 from dreamforge_api.worker import outcomes
 from dreamforge_api.worker.ingest import finish
 from dreamforge_api.worker.models import render_spec
@@ -98,8 +98,8 @@ class ControlLoop:
             wait(self._policy.sweep_seconds)
 
     def dispatch(self) -> int:
-        """Hand waiting jobs to the executor, oldest first; how many."""
-        done = 0
+        """Hand waiting jobs to the executor, oldest first; how many. Raises ``TryLater``, keeping what was handed over."""
+        done, away = 0, None
         with self._engine.begin() as connection:
             room = self._policy.window - int(connection.execute(dispatch.COUNT_WAITING).scalar_one())
             limit = min(room, self._policy.batch)
@@ -107,8 +107,14 @@ class ControlLoop:
                 return 0
             for row in connection.execute(dispatch.TAKE_UNDISPATCHED, {"limit": limit}).all():
                 with telemetry.bound(job_id=row.id, step=STEP, correlation_id=row.correlation_id):
-                    self._dispatch_one(connection, row)
+                    try:
+                        self._dispatch_one(connection, row)
+                    except TryLater as error:
+                        away = error
+                        break
                 done += 1
+        if away is not None:
+            raise away
         return done
 
     def _dispatch_one(self, connection: Connection, row: Row[Any]) -> None:

@@ -82,6 +82,19 @@ def test_an_executor_that_is_away_loses_nothing(engine: Engine, harness: Harness
     assert harness.loop.dispatch() == 1
 
 
+def test_an_executor_that_goes_away_keeps_what_it_took(engine: Engine, harness: Harness) -> None:
+    class Full(MemoryExecutor):
+        def submit(self, spec: RenderSpec) -> str:
+            if len(self.specs) == 2:
+                raise TryLater("no room")
+            return super().submit(spec)
+
+    ids = [create(engine) for _ in range(4)]
+    with pytest.raises(TryLater):
+        Harness(engine, Full()).loop.dispatch()
+    assert [harness.job(job_id)["dispatched_at"] is not None for job_id in ids] == [True, True, False, False]
+
+
 def test_a_refusal_fails_the_job_with_the_reason(engine: Engine, harness: Harness) -> None:
     class Strict(MemoryExecutor):
         def submit(self, spec: RenderSpec) -> str:
