@@ -92,6 +92,8 @@ def test_a_wrong_id_is_400(api: Api, recorder: Recorder, wrong: str) -> None:
     assert (answer.status_code, answer.json()["details"][0]["pointer"]) == (400, "/query/after")
     answer = api.client.get(path(job), headers=[(b"Last-Event-ID", wrong.encode())])
     assert (answer.status_code, answer.json()["details"][0]["pointer"]) == (400, "/header/Last-Event-ID")
+    answer = api.client.get(f"{path(job)}?after=-1", headers={"Last-Event-ID": "0"})
+    assert (answer.status_code, answer.json()["details"][0]["pointer"]) == (400, "/query/after"), "read, if not used"
 
 
 def test_live_events_arrive_in_order_and_the_stream_closes(api: Api, recorder: Recorder) -> None:

@@ -7,6 +7,7 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic_core import PydanticCustomError
 
 from dreamforge.models import DEFAULT_PROVIDER, PROVIDERS, SKETCH_PROVIDER
 from dreamforge_api import times
@@ -94,6 +95,15 @@ def test_a_cursor_reads_back(job_id: UUID) -> None:
     cursor = cursor_of(job_id)
     assert id_of_cursor(cursor) == job_id
     assert cursor.isascii()
+
+
+@given(st.uuids(), st.sampled_from("BEhx+/="))
+def test_an_id_has_one_cursor_only(job_id: UUID, last: str) -> None:
+    """Base64 as Python reads it is lax: it ignores the bits that don't fit, and takes both alphabets."""
+    cursor = cursor_of(job_id)
+    for wrong in (cursor[:-1] + last, cursor + "=", "+" + cursor[1:], cursor[1:], cursor + "A", cursor + "\n"):
+        with pytest.raises(PydanticCustomError):
+            id_of_cursor(wrong)
 
 
 def test_value_classes_are_those_of_json() -> None:
