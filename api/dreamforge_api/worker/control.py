@@ -98,7 +98,7 @@ class ControlLoop:
             wait(self._policy.sweep_seconds)
 
     def dispatch(self) -> int:
-        """Hand waiting jobs to the executor, oldest first; how many. Raises ``TryLater`` after keeping what it took."""
+        """Hand waiting jobs to the executor, oldest first; how many. ``TryLater`` leaves what was taken taken."""
         done, away = 0, None
         with self._engine.begin() as connection:
             room = self._policy.window - int(connection.execute(dispatch.COUNT_WAITING).scalar_one())
