@@ -19,7 +19,7 @@ STAND_INS = {
 _HERE = Path(__file__).parent
 _STAND_INS = _HERE.parent / "standins"
 _CHECKOUT = hashlib.sha256(str(parts.ROOT).encode()).hexdigest()[:8]
-_BUILD_SECONDS = 840.0
+BUILD_SECONDS = 840.0
 
 
 class ImageBuildFailed(Exception):
@@ -72,7 +72,7 @@ def hand_over(image: str, name: str, take: Callable[[Path], None]) -> None:
 
 
 def _run(*command: str | Path) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_BUILD_SECONDS)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=BUILD_SECONDS)
     if done.returncode:
         raise ImageBuildFailed(f"{' '.join(map(str, command))}:\n{(done.stdout + done.stderr)[-4000:]}")
     return done.stdout
