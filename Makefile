@@ -111,6 +111,16 @@ test-parts: setup-sdxl
 bench: setup setup-sdxl ## The speed targets, both sides interleaved in one run (ARGS= picks some)
 	@$(PY) -m benchmarks $(ARGS)
 
+##@ Development cluster
+kind: ## Everything on a kind cluster of this machine (docs/install/kind.md)
+	@scripts/kind.sh
+
+tilt: ## Live development on the cluster of the current context (needs tilt)
+	@tilt up $(ARGS)
+
+tilt-build: ## Build Tilt from its Go module, for the test of the Tiltfile (needs Go 1.26; minutes)
+	@scripts/build_tilt.sh
+
 ##@ Test cluster
 cluster-build: ## Build Kubernetes from Go modules into .cache/cluster (needs Linux and Go 1.26; minutes the first time)
 	@tests/cluster/build.sh
@@ -155,4 +165,4 @@ revision: setup ## A new migration from the tables (M="what it does"; DF_DATABAS
 	@$(PY) scripts/revision.py "$(M)"
 
 .PHONY: help demo test setup setup-sdxl dev up down logs status gpu-cdi-generate inspect-env lint fmt type verify test-unit test-contract \
-  test-integration e2e test-faults test-cluster cluster-build cluster-up cluster-down soak test-fuzz fuzz test-parts bench manifests openapi crds golden env-example lock s3-server images migrate revision
+  test-integration e2e test-faults test-cluster cluster-build cluster-up cluster-down kind tilt tilt-build soak test-fuzz fuzz test-parts bench manifests openapi crds golden env-example lock s3-server images migrate revision

@@ -1,8 +1,12 @@
-"""``python -m tests.cluster up|down``: the developer's own cluster in this checkout, kept until it is taken down."""
+"""``python -m tests.cluster up|down``: the developer's own cluster in this checkout, kept until it is taken down.
+
+``import ARCHIVE`` gives it an image, as `docker save` or `buildah push` wrote it.
+"""
 
 import argparse
 import subprocess
 import sys
+from pathlib import Path
 
 from tests.cluster import parts, requirements
 from tests.cluster.cluster import Cluster
@@ -10,13 +14,21 @@ from tests.cluster.cluster import Cluster
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.cluster", description=__doc__)
-    parser.add_argument("do", choices=("up", "down", "parts"), help="parts: packages and programs, nothing started")
+    does = parser.add_subparsers(dest="do", required=True)
+    does.add_parser("up", help="start it, installing and building what it lacks")
+    does.add_parser("down", help="end it, and leave nothing behind")
+    does.add_parser("parts", help="packages and programs, nothing started")
+    take = does.add_parser("import", help="give it an image")
+    take.add_argument("--state", type=Path, default=parts.STATE, help="another cluster's folder")
+    take.add_argument("archive", type=Path)
     given = parser.parse_args()
     match given.do:
         case "up":
             return _parts() or _up()
         case "down":
             return _down()
+        case "import":
+            return _import(given.state, given.archive)
         case _:
             return _parts()
 
@@ -47,6 +59,14 @@ def _down() -> int:
     ran = cluster.machine.running
     cluster.down()
     print("cluster: ended" if ran else "cluster: none ran", file=sys.stderr)
+    return 0
+
+
+def _import(state: Path, packed: Path) -> int:
+    cluster = Cluster(state)
+    if not cluster.running:
+        return _fail("none runs; `make cluster-up` starts one")
+    cluster.take(packed.resolve())
     return 0
 
 

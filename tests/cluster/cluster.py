@@ -68,9 +68,13 @@ class Cluster:
         identity = images.identity(image)
         if given.exists() and given.read_text() == identity:
             return
-        images.hand_over(image, name, self._import)
+        images.hand_over(image, name, self.take)
         given.parent.mkdir(exist_ok=True)
         given.write_text(identity)
+
+    def take(self, packed: Path) -> None:
+        """An image archive, into the node's store."""
+        self.machine.run(parts.program("ctr"), "--namespace", "k8s.io", "images", "import", packed)
 
     def allocatable_gpus(self) -> int:
         return allocatable_gpus(self.kubectl)
@@ -114,10 +118,7 @@ class Cluster:
         shutil.copy2(parts.program("pause"), rootfs / "pause")
         archive.pack(rootfs, PAUSE, packed, "/pause")
         eventually("containerd", self._containerd_answers, timeout=_START_SECONDS)
-        self._import(packed)
-
-    def _import(self, packed: Path) -> None:
-        self.machine.run(parts.program("ctr"), "--namespace", "k8s.io", "images", "import", packed)
+        self.take(packed)
 
     def _containerd_answers(self) -> bool:
         try:
