@@ -128,7 +128,8 @@ def _of_pod(pod: Pod, events: Sequence[Event]) -> Cause:
     if unmounted is not None:
         return _first(_NOT_MOUNTED, unmounted.message)
     if scheduled is not None and scheduled.true:
-        return Cause(PodReadyReason.CONTAINER_CREATING, "The node prepares the runner's container", benign=True)
+        message = f"The node prepares the runner's container, image {pod.image}"
+        return Cause(PodReadyReason.CONTAINER_CREATING, message, benign=True)
     return Cause(PodReadyReason.SCHEDULING, "The pod looks for a node", benign=True)
 
 

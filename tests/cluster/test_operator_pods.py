@@ -19,7 +19,7 @@ def operator(namespace: Kubectl, runner_image: str, tmp_path: Path) -> Iterator[
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "runner-env"}, "stringData": RUNNER_ENV}
     namespace.apply(secret)
     runtimes = tmp_path / "runtimes.json"
-    other = {"image": "nowhere.invalid/nothing:1", "resources": SMALL}
+    other = {"image": "127.0.0.1:1/nothing:1", "resources": SMALL}
     runtimes.write_text(json.dumps({"runtimes": {"default": {"resources": SMALL}, "elsewhere": other}}))
     operator = Operator(
         namespace,
