@@ -69,6 +69,11 @@ class Pod:
         return self.phase in ("Succeeded", "Failed")
 
     @property
+    def done(self) -> bool:
+        """Its runner has ended; a kubelet says so a moment before the pod is over."""
+        return self.over or (self.ended is not None and not self.running)
+
+    @property
     def disrupted(self) -> bool:
         """Ended by the cluster (drain, preemption, eviction), not by what it did."""
         target = self.conditions.get("DisruptionTarget")

@@ -181,8 +181,8 @@ def _working(base: Situation, seen: Observed, now: datetime) -> Situation:
 
 def _between_two_pods(seen: Observed, now: datetime) -> bool:
     """The last pod has ended, and the Job controller has not said yet what follows: not worth a write."""
-    over = bool(seen.pods) and not seen.live_pods
-    return seen.rj.status.phase is Phase.RENDERING and over and not _patience_is_over(seen, now)
+    done = bool(seen.pods) and all(pod.done for pod in seen.pods)
+    return seen.rj.status.phase is Phase.RENDERING and done and not _patience_is_over(seen, now)
 
 
 def _starting(seen: Observed, now: datetime) -> Cause:
@@ -203,7 +203,7 @@ def _patience_is_over(seen: Observed, now: datetime) -> bool:
 
 def waiting_since(seen: Observed) -> datetime | None:
     """Since when a pod is missing or on its way; ``None`` when nothing was asked for yet."""
-    starting = [pod.created for pod in seen.pods if not pod.over and not pod.running]
+    starting = [pod.created for pod in seen.pods if not pod.done and not pod.running]
     if starting:
         return min(starting)
     known = [pod.finished or pod.created for pod in seen.pods] + (

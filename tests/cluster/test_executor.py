@@ -7,6 +7,7 @@ import base64
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -177,17 +178,18 @@ def test_a_full_namespace_and_a_missing_one_are_try_later(kubectl: Kubectl) -> N
         KubernetesExecutor(connection, "nowhere").submit(spec())
     hard = {"count/secrets": "0"}
     kubectl.apply({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"}, "spec": {"hard": hard}})
-    kubectl.patch("resourcequota", "none", {"status": {"hard": hard, "used": hard}}, subresource="status")
     executor = KubernetesExecutor(connection, kubectl.namespace)
 
-    def refused_for_now() -> bool:
+    def refused_for_now(words: str) -> bool:
         try:
             executor.submit(spec())
         except TryLater as error:
-            return "quota" in str(error)
+            return words in str(error)
         return False
 
-    eventually("the quota is known to the API server", refused_for_now)
+    for used, words in (({}, "status unknown for quota"), (hard, "exceeded quota")):
+        kubectl.patch("resourcequota", "none", {"status": {"hard": hard, "used": used}}, subresource="status")
+        eventually("the quota is known to the API server", partial(refused_for_now, words))
     connection.close()
 
 

@@ -268,7 +268,8 @@ def _refusal(status: int, told: Mapping[str, Any]) -> Exception:
         return TryLater(f"the cluster does not know what is asked for: {message}")
     if status == 409 and reason == "AlreadyExists":
         return AlreadyExists(message)
-    full = status == 403 and "exceeded quota" in message
+    # "exceeded quota", and "status unknown for quota" while a new one is not counted yet.
+    full = status == 403 and " quota: " in message
     if status in _TRY_LATER or status >= 500 or full:
         return TryLater(f"the cluster says {status} {reason or ''}: {message}")
     return Refused(f"the cluster refuses the job: {message}")

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from dreamforge_operator import plan
-from tests.unit.operator.kit import DEFAULTS, START, Json, World, pod, running, stamp, true
+from tests.unit.operator.kit import DEFAULTS, START, Json, World, ended, pod, running, stamp, true
 
 
 def rendering(spec: Json | None = None, **meta: Any) -> World:
@@ -51,6 +51,14 @@ def test_an_ordinary_job_costs_four_writes():
     assert world.condition("Complete")["status"] == "True"
     assert world.condition("GPUClean")["reason"] == "Verified"
     assert world.status["attempt"] == 1
+
+
+def test_a_runner_that_has_ended_in_a_pod_that_has_not_is_no_start():
+    world = rendering()
+    world.later(60)
+    world.pods[0]["status"] = {**ended(0, at=world.now), "phase": "Running"}
+    assert world.settle() == 0
+    assert world.phase == "Rendering"
 
 
 def test_nothing_is_done_twice():
