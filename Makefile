@@ -95,6 +95,10 @@ test-cluster: setup ## On a real Kubernetes: the one KUBECONFIG names, else one 
 	@$(MAKE) --no-print-directory --keep-going s3-server cluster-build || true
 	@$(PYTEST) tests/cluster $(ARGS)
 
+test-compose: setup ## `make up` for real: Docker, or Podman as root in its place; images are built first
+	@if command -v go >/dev/null 2>&1; then $(MAKE) --no-print-directory s3-server && tests/compose/build.sh || true; fi
+	@$(PYTEST) tests/compose $(ARGS)
+
 soak: setup ## The same for MINUTES=20; prints a table of faults and one of broken promises (ARGS="--seed 1")
 	@$(PY) -m tests.faults.soak --minutes $(or $(MINUTES),20) $(ARGS)
 
@@ -105,7 +109,7 @@ fuzz: setup ## The same for CALLS=10000; prints calls by operation and what brok
 	@$(PY) -m tests.fuzz.long --calls $(or $(CALLS),10000) $(ARGS)
 
 test-parts: setup-sdxl
-	@if command -v go >/dev/null 2>&1; then $(MAKE) --no-print-directory s3-server || true; \
+	@if command -v go >/dev/null 2>&1; then $(MAKE) --no-print-directory s3-server || true; tests/compose/build.sh || true; \
 	  if [ "$${DF_SKIP_CLUSTER:-}" != 1 ]; then $(MAKE) --no-print-directory cluster-build || true; fi; fi
 
 bench: setup setup-sdxl ## The speed targets, both sides interleaved in one run (ARGS= picks some)
@@ -165,4 +169,4 @@ revision: setup ## A new migration from the tables (M="what it does"; DF_DATABAS
 	@$(PY) scripts/revision.py "$(M)"
 
 .PHONY: help demo test setup setup-sdxl dev up down logs status gpu-cdi-generate inspect-env lint fmt type verify test-unit test-contract \
-  test-integration e2e test-faults test-cluster cluster-build cluster-up cluster-down kind tilt tilt-build soak test-fuzz fuzz test-parts bench manifests openapi crds golden env-example lock s3-server images migrate revision
+  test-integration e2e test-faults test-cluster test-compose cluster-build cluster-up cluster-down kind tilt tilt-build soak test-fuzz fuzz test-parts bench manifests openapi crds golden env-example lock s3-server images migrate revision

@@ -34,7 +34,7 @@ def missing() -> str | None:
         return f"packages are missing: {' '.join(packages)} (`make cluster-up` installs them on Debian)"
     if reason := parts.not_built(parts.NODE):
         return reason
-    return control_plane.available(controllers=True) or _no_namespaces()
+    return control_plane.available(controllers=True) or no_namespaces()
 
 
 def missing_packages() -> list[str]:
@@ -66,7 +66,7 @@ def install_packages() -> str | None:
     return None
 
 
-def _no_namespaces() -> str | None:
+def no_namespaces() -> str | None:
     """Containers often have a root that may not do this."""
     done = subprocess.run(
         ["unshare", "--mount", "--net", "--pid", "--ipc", "--uts", "--fork", "--mount-proc", "true"],

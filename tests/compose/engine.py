@@ -7,19 +7,21 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 
 from tests.cluster import parts
+from tests.cluster.requirements import no_namespaces
 from tests.servers.stack import until
 
 BUILT = parts.ROOT / ".cache" / "bin" / "docker-compose"
 """What ``build.sh`` makes."""
 
 _DOCKER_SOCKET = "unix:///var/run/docker.sock"
+_CGROUP_V2 = Path("/sys/fs/cgroup/cgroup.controllers")
 _PACKAGES = {
     "podman": "podman",
     "conmon": "conmon",
@@ -100,14 +102,18 @@ def _no_podman() -> str | None:
         return "Podman takes its place as root only"
     if packages := sorted(package for program, package in _PACKAGES.items() if not shutil.which(program)):
         return f"packages that take its place are missing, by their Debian names: {' '.join(packages)}"
-    return None
+    if not parts.program("runc").exists() and not _CGROUP_V2.exists():
+        return "Podman takes its place on a host with cgroup v2 alone, or with the runc of `make cluster-build`"
+    return no_namespaces()
 
 
 @contextmanager
 def running() -> Iterator[Engine]:
     """The engine for as long as the tests need it."""
     if docker():
-        yield Engine("docker", os.environ.get("DOCKER_HOST", _DOCKER_SOCKET), {})
+        engine = Engine("docker", os.environ.get("DOCKER_HOST", _DOCKER_SOCKET), {})
+        with closing(engine.http):
+            yield engine
     else:
         with tempfile.TemporaryDirectory(prefix="dreamforge-engine-") as folder, _podman(Path(folder)) as engine:
             yield engine
@@ -135,7 +141,8 @@ def _podman(folder: Path) -> Iterator[Engine]:
         engine = Engine("podman", f"unix://{socket}", environment)
         checks = threading.Thread(target=_check_health, args=(str(socket), over), daemon=True)
         checks.start()
-        yield engine
+        with closing(engine.http):
+            yield engine
         over.set()
         checks.join(30)
     finally:

@@ -82,7 +82,7 @@ class Composition:
         return identity
 
     def kill(self, service: str) -> None:
-        """As a crash does it (an engine's own `kill` counts as wanted, and heals nothing); returns when it is back."""
+        """As a crash does it (after an engine's own `kill` nothing is restarted); returns when it is back."""
         identity = self.identity(service)
         before = self.engine.container(identity)["State"]
         os.kill(before["Pid"], signal.SIGKILL)

@@ -20,6 +20,7 @@ PROMISED = {
         "e2e",
         "test-faults",
         "test-cluster",
+        "test-compose",
         "cluster-build",
         "cluster-up",
         "cluster-down",

@@ -1,0 +1,103 @@
+"""The Compose files: valid as Compose reads them, closed to other machines, and with settings that exist."""
+
+import json
+import os
+import re
+import subprocess
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.compose import engine
+from tests.contract.project import ROOT
+
+FILES = {"compose.yaml": ["compose/compose.yaml"], "gpu.yaml": ["compose/compose.yaml", "compose/gpu.yaml"]}
+GPU = {"DF_MODELS_ROOT": "/srv/models", "DF_GENERATE_MODEL_PATH": "/models/one.safetensors"}
+#: Read by the public images, or by Compose itself.
+FOREIGN = {"POSTGRES_USER", "POSTGRES_DB", "POSTGRES_PASSWORD", "REDISCLI_AUTH", "ROOT_ACCESS_KEY", "ROOT_SECRET_KEY"}
+
+
+def config(name: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """What Compose makes of the files, as JSON."""
+    if (compose := engine.compose()) is None:
+        pytest.skip("Docker Compose is not installed (tests/compose/build.sh builds it)")
+    files = [option for file in FILES[name] for option in ("-f", str(ROOT / file))]
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("DF_", "COMPOSE_"))}
+    command = [*compose, "--env-file", os.devnull, *files, "config", "--format", "json"]
+    return subprocess.run(command, env={**kept, **variables}, capture_output=True, text=True, check=False, timeout=60)
+
+
+def services(name: str, **variables: str) -> dict[str, Any]:
+    done = config(name, **variables)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)["services"]
+    return found
+
+
+def test_a_gpu_is_asked_for_by_cdi_and_models_come_from_a_folder():
+    found = services("gpu.yaml", **GPU)
+    (device,) = found["runner"]["deploy"]["resources"]["reservations"]["devices"]
+    assert (device["driver"], device["device_ids"]) == ("cdi", ["nvidia.com/gpu=all"])
+    assert found["runner"]["image"] == "dreamforge-runner:dev-sdxl"
+    for service in ("api", "runner"):
+        assert found[service]["environment"]["DF_GENERATE_MODEL_PATH"] == GPU["DF_GENERATE_MODEL_PATH"]
+        (models,) = (volume for volume in found[service]["volumes"] if volume["target"] == "/models")
+        assert (models["type"], models["source"], models["read_only"]) == ("bind", GPU["DF_MODELS_ROOT"], True)
+
+
+@pytest.mark.parametrize("forgotten", GPU)
+def test_a_gpu_without_models_is_refused_by_name(forgotten: str):
+    done = config("gpu.yaml", **{name: value for name, value in GPU.items() if name != forgotten})
+    assert done.returncode != 0
+    assert forgotten in done.stderr
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_port_is_this_machines(name: str):
+    ports = [port for service in services(name, **GPU).values() for port in service.get("ports", [])]
+    assert len(ports) == 4
+    assert {port["host_ip"] for port in ports} == {"127.0.0.1"}
+
+
+def test_own_containers_are_hardened_and_long_lived_ones_are_started_again():
+    found = services("compose.yaml")
+    own = {name: service for name, service in found.items() if service["image"].startswith("dreamforge-")}
+    assert set(own) == {"migrate", "api", "worker", "runner"}
+    for service in own.values():
+        assert service["read_only"] is True
+        assert service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+    assert {name: service["restart"] for name, service in found.items()} == {
+        name: "on-failure" if name == "migrate" else "unless-stopped" for name in found
+    }
+
+
+def test_every_setting_is_a_setting():
+    document = yaml.safe_load((ROOT / "compose/compose.yaml").read_text(encoding="utf-8"))
+    overlay = yaml.safe_load((ROOT / "compose/gpu.yaml").read_text(encoding="utf-8"))
+    known = set(re.findall(r"^#?(DF_[A-Z0-9_]+)=", (ROOT / ".env.example").read_text(encoding="utf-8"), re.M))
+    used = {
+        name
+        for part in (*document["services"].values(), *overlay["services"].values())
+        for name in part.get("environment", {})
+    }
+    assert used - FOREIGN
+    assert used - FOREIGN - known == set()
+
+
+def test_checks_have_no_blank_in_a_word():
+    """Podman 4 cuts the words of a check at each blank."""
+    document = yaml.safe_load((ROOT / "compose/compose.yaml").read_text(encoding="utf-8"))
+    checks = {
+        name: part["healthcheck"]["test"] for name, part in document["services"].items() if "healthcheck" in part
+    }
+    assert set(checks) == {"postgres", "redis", "s3", "api", "worker"}
+    assert [word for words in checks.values() for word in words if " " in word] == []
+
+
+def test_the_page_names_every_variable():
+    files = (ROOT / "compose/compose.yaml").read_text(encoding="utf-8") + (ROOT / "compose/gpu.yaml").read_text()
+    asked = set(re.findall(r"\$\{([A-Z0-9_]+)[:}]", files))
+    page = (ROOT / "docs/install/compose.md").read_text(encoding="utf-8")
+    assert asked == set(re.findall(r"^\| `([A-Z0-9_]+)`", page, re.M))
