@@ -2,13 +2,13 @@
 
 import json
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from dreamforge import keys
 from dreamforge.keys import ArtifactName
 from dreamforge.spec import MAX_SEED, RenderSpec
-from dreamforge.storage.base import ObjectInfo, Storage
+from dreamforge.storage.base import ObjectInfo, ObjectNotFound, Storage
 
 _SCHEMA_VERSION = 1
 
@@ -63,11 +63,19 @@ def artifact_key(spec: RenderSpec, item_index: int, seed: int) -> str:
 
 
 def find_stored(spec: RenderSpec, storage: Storage) -> dict[int, StoredItem]:
-    """What earlier attempts stored. Raises ``StorageError``."""
+    """What earlier attempts stored. Raises ``StorageError``.
+
+    A manifest says which images make up the step, whatever seeds this attempt was given: the attempt that wrote it
+    had all of them, and its events may be on their way still. Another choice here would leave two truths.
+    """
     found: dict[int, StoredItem] = {}
-    for listed in storage.list(keys.step_prefix(spec.job_id, spec.step.value, spec.user)):
+    there = list(storage.list(keys.step_prefix(spec.job_id, spec.step.value, spec.user)))
+    chosen = _named_by_manifest(spec, storage, {listed.key for listed in there})
+    for listed in there:
         name = keys.parse_artifact_key(listed.key)
-        if name is None or name.item_index in found or listed.key != _key_if_ours(spec, name):
+        if name is None or name.item_index in found:
+            continue
+        if listed.key != chosen.get(name.item_index, _key_if_ours(spec, name)):
             continue
         info = storage.head(listed.key)
         if info is not None and info.sha256 is not None:
@@ -105,6 +113,19 @@ def manifest(spec: RenderSpec, items: Iterable[StoredItem]) -> bytes:
     ]
     document = {"schema_version": _SCHEMA_VERSION, "job_id": str(spec.job_id), "items": rows}
     return json.dumps(document, indent=1).encode()
+
+
+def _named_by_manifest(spec: RenderSpec, storage: Storage, there: Collection[str]) -> dict[int, str]:
+    """The key of each of the shard's items that a manifest names and the store has; empty where there is none."""
+    key = keys.manifest_key(spec.job_id, spec.step.value, spec.user)
+    if key not in there:
+        return {}
+    try:
+        named = {int(item["item_index"]): str(item["key"]) for item in json.loads(storage.get(key))["items"]}
+    except (ObjectNotFound, ValueError, LookupError, TypeError):
+        return {}  # gone meanwhile, or not ours: what is rendered now decides
+    ours = spec.shard.items(spec.params.count)
+    return {index: key for index, key in named.items() if index in ours and key in there}
 
 
 def _key_if_ours(spec: RenderSpec, name: ArtifactName) -> str | None:

@@ -23,6 +23,7 @@ from tests.faults.stack import Stack
 
 _POSTGRES_AWAY_SECONDS = 60.0
 _KILLS_PER_MINUTE = 15.0
+_PATIENCE_SECONDS = 600.0
 #: Jobs that wait when PostgreSQL goes away, beside those of the clients.
 _PILE = 20
 
@@ -56,12 +57,12 @@ def main() -> int:
 
 def _soak(stack: Stack, arguments: argparse.Namespace) -> Report:
     chaos = Chaos(stack, arguments.seed)
-    load = Load(stack.up.url, arguments.seed, arguments.clients).start()
+    load = Load(stack.up.url, arguments.seed, arguments.clients, patience=_PATIENCE_SECONDS).start()
     begun = time.monotonic()
     kills = arguments.kills or int(_KILLS_PER_MINUTE * arguments.minutes)
     outage = _rain(stack, chaos, load, arguments.minutes * 60, kills)
     rained = time.monotonic()
-    account = load.finish(600)
+    account = load.finish()
     drained = time.monotonic()
     verdict = oracle.judge(stack, account, settle_seconds=120)
     armed = [point for point in POINTS if chaos.counts[f"crash point {point}"]]
@@ -73,7 +74,12 @@ def _soak(stack: Stack, arguments: argparse.Namespace) -> Report:
         faults=dict(chaos.counts),
         points=[point for point in armed if stack.marks.victim(point) is not None],
         looked_at=_looked_at(verdict, account),
-        seconds={"rain": rained - begun, "until all jobs had ended": drained - rained, "slowest": account.slowest},
+        seconds={
+            "rain": rained - begun,
+            "until all jobs had ended": drained - rained,
+            "slowest answer": account.slowest,
+            "longest wait for a job": account.longest,
+        },
         outage=outage,
         broken={
             **verdict.broken,

@@ -73,6 +73,40 @@ def test_what_does_not_belong_is_not_taken_for_ours(tmp_path: Path):
     assert planning.find_stored(spec, store) == {}
 
 
+def put_manifest(store: FilesystemStore, spec, data: bytes) -> None:
+    key = planning.artifact_key(spec, 0, 5).rpartition("/")[0] + "/manifest.json"
+    store.put(key, data, content_type="application/json", sha256=hashlib.sha256(data).hexdigest())
+
+
+def test_what_a_manifest_names_is_taken_whatever_seeds_were_given(tmp_path: Path):
+    """Its attempt had all images; whether its events or this attempt's arrive first, rows and manifest agree."""
+    store, spec = FilesystemStore(tmp_path, None), make_spec(params={"count": 2}, seeds={0: 5, 1: 6})
+    put(store, spec, 0, 5)
+    named = {index: put(store, spec, index, 20 + index) for index in (0, 1)}
+    put_manifest(store, spec, planning.manifest(spec, named.values()))
+
+    assert planning.find_stored(spec, store) == named
+
+
+def test_a_manifest_counts_only_for_what_is_there(tmp_path: Path):
+    store, spec = FilesystemStore(tmp_path, None), make_spec(params={"count": 2}, seeds={1: 6})
+    named = {index: put(store, spec, index, 20 + index) for index in (0, 1)}
+    put_manifest(store, spec, planning.manifest(spec, named.values()))
+    store.delete(named[1].key)
+
+    found = planning.find_stored(spec, store)
+    assert found == {0: named[0]}
+    assert planning.draw_seed(spec, 1) == 6
+
+
+def test_a_broken_manifest_is_none(tmp_path: Path):
+    store, spec = FilesystemStore(tmp_path, None), make_spec(params={"count": 2})
+    item = put(store, spec, 0, 5)
+    put_manifest(store, spec, b'{"items": [1')
+
+    assert planning.find_stored(spec, store) == {0: item}
+
+
 def test_the_manifest_lists_items_in_order(tmp_path: Path):
     store, spec = FilesystemStore(tmp_path, None), make_spec(params={"count": 2})
     items = [put(store, spec, index, index) for index in (1, 0)]
