@@ -27,7 +27,8 @@ tool postgres postgres --version
 tool redis redis-server --version
 tool versitygw versitygw --version
 tool docker docker --version
-tool compose docker compose version
+row compose "$(first docker compose version || first docker-compose version)"
+tool podman podman --version
 tool kubectl kubectl version --client
 
 title "GPU"

@@ -65,6 +65,7 @@ def test_own_containers_are_hardened_and_long_lived_ones_are_started_again():
     own = {name: service for name, service in found.items() if service["image"].startswith("dreamforge-")}
     assert set(own) == {"migrate", "api", "worker", "runner"}
     for service in own.values():
+        assert service["pull_policy"] == "never", "whoever took the name in a registry would be run here"
         assert service["read_only"] is True
         assert service["cap_drop"] == ["ALL"]
         assert service["security_opt"] == ["no-new-privileges:true"]
