@@ -6,6 +6,7 @@ nothing). Downgrades are for people: ``--to REVISION``.
 
 import argparse
 import sys
+import time
 from functools import cache
 from pathlib import Path
 
@@ -71,15 +72,29 @@ def upgrade(url: str, to: str = "head") -> None:
         engine.dispose()
 
 
+def upgrade_when_reachable(url: str, to: str, seconds: float) -> None:
+    """The same for a database that may still be starting. Raises ``OperationalError`` when it is away for so long."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return upgrade(url, to)
+        except OperationalError as error:
+            if time.monotonic() >= deadline:
+                raise
+            telemetry.logger("migrate").warning("waiting for the database", cause=str(error.orig))
+        time.sleep(1)
+
+
 def main() -> int:
     """Exit 0 at head, 2 for a wrong setting, 3 when the database can't be reached."""
     parser = argparse.ArgumentParser(prog="python -m dreamforge_api.migrate", description=__doc__)
     parser.add_argument("--to", default="head", help="revision, `head`, `base` or `-1` (default: head)")
+    parser.add_argument("--wait", type=float, default=0, help="seconds a database may take to come up (default: 0)")
     arguments = parser.parse_args()
     try:
         given = settings.load(MigrateSettings)
         telemetry.configure("migrate", given.log_level)
-        upgrade(given.database_url, arguments.to)
+        upgrade_when_reachable(given.database_url, arguments.to, arguments.wait)
     except ConfigurationError as error:
         print(error, file=sys.stderr)  # noqa: T201 - a person's terminal
         return 2
