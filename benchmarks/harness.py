@@ -13,6 +13,10 @@ from pathlib import Path
 Measure = Callable[[], float]
 
 
+class NotMeasuredError(Exception):
+    """This machine lacks what a benchmark runs on; the text says what."""
+
+
 @dataclass
 class Comparison:
     """One target: ``ours / reference`` of rates, or of costs when ``lower_is_better``."""

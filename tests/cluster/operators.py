@@ -39,7 +39,7 @@ class Operator(ChildProcess):
         self.crashes.mkdir(exist_ok=True)
         self._settings = {
             "PATH": os.environ["PATH"],
-            "KUBECONFIG": str(_kubeconfig(kubectl, folder)),
+            "KUBECONFIG": str(account_kubeconfig(kubectl, folder)),
             "KOPF_RUN_NAMESPACE": kubectl.namespace,
             "DF_NAMESPACE": kubectl.namespace,
             "DF_OPERATOR_HOST": "127.0.0.1",
@@ -82,6 +82,16 @@ class Operator(ChildProcess):
         return (self.crashes / point.value).exists()
 
 
+def in_pods(kubectl: Kubectl, image: str, folder: Path, runtimes: Mapping[str, Object]) -> Operator:
+    """One whose pods are real: sketches in runners of this image, each with a store of its own."""
+    own = {"DF_STORE": "filesystem", "DF_STORE_ROOT": "/tmp/store", "DF_RUNNER_BACKEND": "sketch"}
+    kubectl.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "runner-env"}, "stringData": own})
+    file = folder / "runtimes.json"
+    file.write_text(json.dumps({"runtimes": runtimes}))
+    settings = {"DF_RUNNER_IMAGE": image, "DF_RUNNER_ENV_SECRET": "runner-env", "DF_RUNTIMES_FILE": str(file)}
+    return Operator(kubectl, folder, **settings)
+
+
 def grant(kubectl: Kubectl) -> None:
     """The shipped Role and an account that has it, in the namespace of the test."""
     documents = yaml.safe_load_all((ROOT / "kustomize/base/rbac.yaml").read_text())
@@ -98,7 +108,7 @@ def grant(kubectl: Kubectl) -> None:
     kubectl.apply(account, role, binding)
 
 
-def _kubeconfig(kubectl: Kubectl, folder: Path) -> Path:
+def account_kubeconfig(kubectl: Kubectl, folder: Path) -> Path:
     """The test's own, with the account's token in place of the admin's."""
     grant(kubectl)
     content = yaml.safe_load(kubectl.kubeconfig.read_text())

@@ -29,6 +29,13 @@ class Process(ABC):
     def running(self) -> bool:
         return self._find() is not None
 
+    @property
+    def meter(self) -> psutil.Process:
+        """To read its CPU time and memory; it must run."""
+        process = self._find()
+        assert process is not None, f"{self.name} does not run"
+        return process
+
     def stop(self) -> None:
         """End it, by force when it lingers (kube-apiserver waits a minute for an etcd that is gone)."""
         if process := self._find():
@@ -55,9 +62,7 @@ class Process(ABC):
         return self.log.read_text(errors="replace")[-characters:] if self.log.exists() else "(no log)"
 
     def _signal(self, number: int) -> None:
-        process = self._find()
-        assert process is not None, f"{self.name} does not run"
-        process.send_signal(number)
+        self.meter.send_signal(number)
 
 
 class ChildProcess(Process):
