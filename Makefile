@@ -85,8 +85,8 @@ test-contract: setup ## What two parts promise each other
 test-integration: setup test-parts ## On real PostgreSQL, Redis, HTTP, S3 and diffusers
 	@$(PYTEST) tests/integration $(ARGS)
 
-e2e: setup test-parts ## The whole system as a user has it: `dreamforge up` in a process of its own
-	@$(PYTEST) tests/e2e $(ARGS)
+e2e: setup test-parts ## The whole system as a user has it: `dreamforge up`, and `kubectl apply -k` on a real cluster
+	@$(PYTEST) tests/e2e tests/cluster/test_e2e.py $(ARGS)
 
 test-faults: setup ## Processes killed at every named crash point and by lot, under load; then every promise checked
 	@$(PYTEST) tests/faults $(ARGS)

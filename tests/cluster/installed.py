@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -61,9 +62,9 @@ class Installed:
         eventually("the API says so", lambda: self.client.job(job_id)["status"] == "running")
         return job_id
 
-    def redis(self, *command: str) -> str:
-        """redis-cli in Redis' own pod, as the platform's user."""
-        login = ("redis-cli", "--no-auth-warning", "--user", "platform", "--pass", _PASSWORD)
+    def redis(self, *command: str, user: str = "platform") -> str:
+        """redis-cli in Redis' own pod."""
+        login = ("redis-cli", "--no-auth-warning", "--user", user, "--pass", _PASSWORD)
         return self.platform("exec", "redis-0", "--", *login, *command)
 
     def restarts(self) -> dict[str, int]:
@@ -97,7 +98,7 @@ def install(kubectl: Kubectl) -> Iterator[Installed]:
         ("job", "dreamforge-migrate", "Complete"),
         *(("deployment", f"dreamforge-{part}", "Available") for part in ("api", "worker", "operator")),
     ):
-        eventually(name, lambda: waited(platform, kind, name, condition), timeout=START_SECONDS)  # noqa: B023
+        eventually(name, partial(waited, platform, kind, name, condition), timeout=START_SECONDS)
     try:
         with (
             platform.forward("svc/dreamforge-api", 8001) as api,
