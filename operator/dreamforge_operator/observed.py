@@ -17,6 +17,7 @@ EPOCH = datetime.fromtimestamp(0, UTC)
 RUNNER_CONTAINER = "runner"
 INDEX_ANNOTATION = "batch.kubernetes.io/job-completion-index"
 INDEX_FAILURES_ANNOTATION = "batch.kubernetes.io/job-index-failure-count"
+INDEX_IGNORED_ANNOTATION = "batch.kubernetes.io/job-index-ignored-failure-count"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,9 @@ class Pod:
     finished: datetime | None = None
     job_uid: str = ""
     index: int = 0
+    #: Pods of the same shard before it that failed, and of those that do not count.
     index_failures: int = 0
+    index_ignored: int = 0
     deleting: bool = False
     image: str = ""
     waiting: Condition | None = None
@@ -177,6 +180,7 @@ def pod_of(body: Json) -> Pod:
         job_uid=controller_uid(meta),
         index=_int(notes, INDEX_ANNOTATION),
         index_failures=_int(notes, INDEX_FAILURES_ANNOTATION),
+        index_ignored=_int(notes, INDEX_IGNORED_ANNOTATION),
         deleting="deletionTimestamp" in meta,
         image=_image(body),
         waiting=_reasoned(waiting) if waiting else None,

@@ -124,12 +124,8 @@ def _meaning(status: RenderJobStatus) -> Json:
 
 
 def _attempts(pods: Iterable[Pod]) -> int:
-    """The most pods of one shard that got to start a runner."""
-    started: dict[int, int] = {}
-    for pod in pods:
-        if pod.started is not None:
-            started[pod.index] = started.get(pod.index, 0) + 1
-    return max(started.values(), default=0)
+    """The most pods of one shard up to one that got to start a runner; those that were deleted left their number."""
+    return max((pod.index_failures + pod.index_ignored + 1 for pod in pods if pod.started is not None), default=0)
 
 
 def _items_done(seen: Observed, found: Situation) -> set[int]:

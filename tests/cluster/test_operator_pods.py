@@ -7,27 +7,17 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.kubectl import Kubectl, condition, eventually
-from tests.cluster.operators import Operator, Played, install_crd, render_job
+from tests.cluster.operators import Operator, Played, in_pods, install_crd, render_job
 
-RUNNER_ENV = {"DF_STORE": "filesystem", "DF_STORE_ROOT": "/tmp/store", "DF_RUNNER_BACKEND": "sketch"}
 SMALL = {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "1Gi"}}
 
 
 @pytest.fixture
 def operator(namespace: Kubectl, runner_image: str, tmp_path: Path) -> Iterator[Operator]:
     install_crd(namespace)
-    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "runner-env"}, "stringData": RUNNER_ENV}
-    namespace.apply(secret)
-    runtimes = tmp_path / "runtimes.json"
     other = {"image": "127.0.0.1:1/nothing:1", "resources": SMALL}
-    runtimes.write_text(json.dumps({"runtimes": {"default": {"resources": SMALL}, "elsewhere": other}}))
-    operator = Operator(
-        namespace,
-        tmp_path,
-        DF_RUNNER_IMAGE=runner_image,
-        DF_RUNNER_ENV_SECRET="runner-env",
-        DF_RUNTIMES_FILE=str(runtimes),
-    )
+    runtimes = {"default": {"resources": SMALL}, "elsewhere": other}
+    operator = in_pods(namespace, runner_image, tmp_path, runtimes)
     operator.start()
     operator.wait_ready()
     yield operator

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from dreamforge_operator import plan
+from dreamforge_operator import observed, plan
 from tests.unit.operator.kit import DEFAULTS, START, Json, World, ended, pod, running, stamp, true
 
 
@@ -130,6 +130,15 @@ def test_a_retried_attempt_is_counted_and_told():
     assert (world.phase, world.condition("PodReady")["reason"]) == ("Starting", "Retrying")
     world.make_pod()
     world.run_pods()
+    world.settle()
+    assert (world.phase, world.status["attempt"]) == ("Rendering", 2)
+
+
+def test_a_pod_that_was_taken_away_left_its_number():
+    world = rendering()
+    world.pods.clear()
+    world.make_pod(**running())
+    world.pods[0]["metadata"]["annotations"][observed.INDEX_IGNORED_ANNOTATION] = "1"
     world.settle()
     assert (world.phase, world.status["attempt"]) == ("Rendering", 2)
 
