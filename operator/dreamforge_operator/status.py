@@ -28,6 +28,7 @@ from dreamforge.renderjob.conditions import (
 )
 from dreamforge.renderjob.status import (
     ArtifactsStatus,
+    FailureStatus,
     GPUStatus,
     ItemsStatus,
     JobReference,
@@ -54,7 +55,7 @@ def build(seen: Observed, found: Situation, now: datetime) -> RenderJobStatus:
     """What the status should be."""
     rj, before, phase = seen.rj, seen.rj.status, found.phase
     now = now.replace(microsecond=0)
-    done = _items_done(seen, found)
+    done, failed = _items_done(seen, found), _items_failed(seen, found)
     last = last_words(seen.pods)
     return RenderJobStatus(
         observed_generation=rj.metadata.generation,
@@ -65,9 +66,9 @@ def build(seen: Observed, found: Situation, now: datetime) -> RenderJobStatus:
         completion_time=before.completion_time or (now if phase.terminal else None),
         cancel_request_time=before.cancel_request_time or (now if rj.spec.cancel else None),
         progress=_progress(seen, found, done),
-        items=ItemsStatus(succeeded=ranges.format_ranges(done), failed="") if phase.terminal else before.items,
+        items=_items(done, failed) if phase.terminal else before.items,
         gpu=_gpu(seen, last) if phase.terminal else before.gpu,
-        failure=found.failure,
+        failure=_failure(found, failed),
         job_ref=JobReference(name=seen.child.name, uid=seen.child.uid) if seen.child else before.job_ref,
         artifacts=_artifacts(seen, done) if phase.terminal else None,
         conditions=_conditions(seen, found, last, now),
@@ -142,6 +143,30 @@ def _items_done(seen: Observed, found: Situation) -> set[int]:
             # A runner works through its items in order.
             done.update(list(Shard(index=pod.index, count=shards).items(total))[: said.items_done])
     return done
+
+
+def _items_failed(seen: Observed, found: Situation) -> set[int]:
+    """Where the last attempt of a shard stopped because of an item: the first one without an image."""
+    if found.phase is not Phase.FAILED:
+        return set()
+    total, shards = seen.rj.spec.batch.count, seen.rj.spec.batch.shards
+    failed: set[int] = set()
+    for pod in {pod.index: pod for pod in sorted(seen.pods, key=lambda pod: pod.created)}.values():
+        said = verdict.parse(pod.ended.message) if pod.ended is not None else None
+        if said is not None and said.items_failed and pod.index < shards:
+            failed.update(list(Shard(index=pod.index, count=shards).items(total))[said.items_done :][:1])
+    return failed
+
+
+def _items(done: set[int], failed: set[int]) -> ItemsStatus:
+    return ItemsStatus(succeeded=ranges.format_ranges(done), failed=ranges.format_ranges(failed - done))
+
+
+def _failure(found: Situation, failed: set[int]) -> FailureStatus | None:
+    """With the item, when it is one alone."""
+    if found.failure is None or len(failed) != 1:
+        return found.failure
+    return found.failure.model_copy(update={"item_index": min(failed)})
 
 
 def _progress(seen: Observed, found: Situation, done: set[int]) -> Progress:

@@ -80,7 +80,7 @@ class FailureStatus(ClusterModel):
         description="The reason of the Failed condition: one word that programs can match."
     )
     item_index: Annotated[int, Field(ge=0, le=MAX_COUNT - 1)] | None = Field(
-        None, description="The item that failed; absent when no single item did."
+        None, description="The item that failed, the first without an image; absent when no single item did."
     )
     exit_code: Annotated[int, Field(ge=0, le=255)] | None = Field(
         None, description="The runner's exit code; absent when none ran."
@@ -114,7 +114,9 @@ class ArtifactsStatus(ClusterModel):
         None, description="Key prefix of the images in the object store; never a URL."
     )
     manifest_sha256: Annotated[str, Field(max_length=64, pattern="^[0-9a-f]{64}$")] | None = Field(
-        None, description="SHA-256 of manifest.json, which is stored last and lists every image with its own hash."
+        None,
+        description="SHA-256 of manifest.json, which is stored last and lists every image with its own hash; "
+        "absent while runners do not tell it.",
     )
 
 

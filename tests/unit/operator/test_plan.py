@@ -102,14 +102,24 @@ def test_kstatus_reads_each_phase_right(phase: str, ready: str, reconciling: str
 
 def test_a_failure_tells_its_class():
     world = rendering({"batch": {"count": 3, "shards": 1}})
-    world.end_pods(13, **{"class": "gpu_oom"}, items_done=2)
+    world.end_pods(13, **{"class": "gpu_oom"}, items_done=2, items_failed=1)
     world.end_job("Failed", "FailedIndexes")
     world.settle()
-    assert world.status["failure"] == {"class": "gpu_oom", "reason": "GpuOom", "exitCode": 13, "retryable": False}
+    told = {"class": "gpu_oom", "reason": "GpuOom", "exitCode": 13, "retryable": False}
+    assert world.status["failure"] == {**told, "itemIndex": 2}
     assert world.condition("Failed")["reason"] == "GpuOom"
-    assert world.status["items"]["succeeded"] == "0-1"
+    assert world.status["items"] == {"succeeded": "0-1", "failed": "2"}
     assert world.status["artifacts"]["count"] == 2
     assert "Complete" not in {item["type"] for item in world.status["conditions"]}
+
+
+def test_a_failure_of_no_item_names_none():
+    world = rendering({"batch": {"count": 3, "shards": 1}})
+    world.end_pods(12, **{"class": "model_invalid"})
+    world.end_job("Failed", "FailedIndexes")
+    world.settle()
+    assert "itemIndex" not in world.status["failure"]
+    assert world.status["items"] == {"succeeded": "", "failed": ""}
 
 
 def test_the_cluster_deadline_is_a_timeout():
