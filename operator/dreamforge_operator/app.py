@@ -11,9 +11,11 @@ from dreamforge.announcements import Progress
 from dreamforge.errors import DreamForgeError, Unavailable
 from dreamforge.renderjob.conditions import Phase
 from dreamforge.renderjob.resource import RenderJob
+from dreamforge.renderjob.status import UNSEEN
 from dreamforge_operator import full_pass, metrics
 from dreamforge_operator.announcer import Announcer
-from dreamforge_operator.cluster import JOBS, Cluster
+from dreamforge_operator.cluster import JOBS, Cluster, Json
+from dreamforge_operator.news import News, Version
 from dreamforge_operator.plan import Platform
 from dreamforge_operator.progress import ProgressBoard
 from dreamforge_operator.queue import WorkQueue
@@ -30,6 +32,8 @@ _RETRY_SECONDS = 2.0
 #: A pass may take this share of the time between two of them; with more objects there are fewer passes.
 _PASS_SHARE = 0.05
 _LONGEST_BETWEEN = 60.0
+#: What happens to a child comes in bursts (made, counted, scheduled), and one look does for all of a burst.
+_CHILD_DELAY_SECONDS = 0.2
 
 
 class Reporting:
@@ -65,7 +69,9 @@ class Operator:
         self._platform = platform
         self.queue: WorkQueue[str] = WorkQueue()
         self._announcer = announcer
-        self._reports = Reporting(ProgressBoard(self.queue.add), announcer)
+        self._news = News()
+        self._fresh: dict[str, Json] = {}
+        self._reports = Reporting(ProgressBoard(self.look), announcer)
         self._twins = Twins()
         self._reconciler = Reconciler(cluster, platform, self._reports, self._twins)
         self._tasks: list[asyncio.Task[None]] = []
@@ -98,12 +104,29 @@ class Operator:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def look(self, name: str) -> None:
-        """Somebody saw something about this RenderJob or its children."""
+    def look(self, name: str, delay: float = 0.0) -> None:
+        """Have a RenderJob looked at, whatever is known of it."""
+        self._news.insist(name)
+        self.queue.add(name, delay)
+
+    def renderjob_seen(self, body: Json) -> None:
+        """A RenderJob is there or has changed."""
+        meta = body["metadata"]
+        name = meta["name"]
+        if body.get("status", {}).get("observedGeneration", UNSEEN) == UNSEEN:
+            self._fresh[name] = body
+        self._news.hear(name, Version(meta["uid"], meta["resourceVersion"]))
         self.queue.add(name)
 
-    def deleted(self, uid: str) -> None:
-        """The RenderJob of that uid was seen to go."""
+    def child_seen(self, name: str, uid: str, version: str) -> None:
+        """A Job or a pod of this RenderJob is there, has changed or is gone."""
+        self._news.hear(name, Version(uid, version))
+        self.queue.add(name, _CHILD_DELAY_SECONDS)
+
+    def deleted(self, name: str, uid: str) -> None:
+        """A RenderJob was seen to go."""
+        self._fresh.pop(name, None)
+        self.look(name)
         if self._announcer is not None:
             self._announcer.deleted(uid)
 
@@ -114,30 +137,39 @@ class Operator:
         await self._passed.wait()
         while True:
             name = await self.queue.get()
+            fresh = self._fresh.pop(name, None)
+            if not self._news.take(name):
+                self.queue.done(name, self._news.due_in(name))
+                continue
             started = time.perf_counter()
-            result = await self._look_at(name)
+            result = await self._look_at(name, fresh)
             metrics.RECONCILES.labels(result).inc()
             metrics.RECONCILE_SECONDS.observe(time.perf_counter() - started)
             metrics.QUEUE_KEYS.set(len(self.queue))
 
-    async def _look_at(self, name: str) -> str:
+    async def _look_at(self, name: str, fresh: Json | None) -> str:
         try:
-            again_in = await self._reconciler.reconcile(name)
+            looked = await self._reconciler.reconcile(name, fresh)
         except Unavailable as error:
-            wait = self.queue.failed(name)
+            wait = self._failed(name)
             log.warning("look again later", renderjob=name, cause=str(error), seconds=round(wait, 1))
             return "retry"
         except DreamForgeError as error:
-            self.queue.failed(name)
+            self._failed(name)
             log.error("a look failed", renderjob=name, cause=type(error).__name__)
             return "error"
         except Exception as error:  # noqa: BLE001 - one odd object must not end the operator
-            self.queue.failed(name)
+            self._failed(name)
             # The text of an error may repeat the object; its type and place do not.
             log.error("a look failed by a defect", renderjob=name, error=type(error).__name__, at=_place(error))
             return "error"
-        self.queue.done(name, again_in)
+        self._news.looked(name, looked)
+        self.queue.done(name, looked.again_in)
         return "ok"
+
+    def _failed(self, name: str) -> float:
+        self._news.failed(name)
+        return self.queue.failed(name)
 
     async def _passes(self) -> None:
         while True:
@@ -163,13 +195,14 @@ class Operator:
         found = await full_pass.look(self._cluster, self._platform, self._reports.tell, datetime.now(UTC))
         self._twins.replace(found.twins)
         self._reports.board.keep(found.rendering)
+        self._news.keep(found.names)
         if self._announcer is not None:
             self._announcer.keep(found.uids)
             metrics.ANNOUNCEMENTS.set(len(self._announcer))
         for phase in Phase:
             metrics.RENDERJOBS.labels(phase.value).set(found.phases[phase])
         for name in found.look_at:
-            self.queue.add(name)
+            self.look(name)
         for child in found.orphans:
             if not child.deleting:
                 await self._cluster.delete(JOBS, child.name, uid=child.uid)

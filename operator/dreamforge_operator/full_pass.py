@@ -35,6 +35,7 @@ class Findings:
     #: Children whose RenderJob is gone and whose owner reference was taken away.
     orphans: list[ChildJob] = field(default_factory=list)
     uids: set[str] = field(default_factory=set)
+    names: set[str] = field(default_factory=set)
     rendering: set[str] = field(default_factory=set)
     phases: Counter[str] = field(default_factory=Counter)
     twins: Twins = field(default_factory=Twins)
@@ -69,6 +70,7 @@ def _look_at(
     rj, refusal = read(body)
     uid = rj.metadata.uid
     found.uids.add(uid)
+    found.names.add(rj.metadata.name)
     found.twins.claim(rj)
     found.phases[rj.status.phase or Phase.PENDING] += 1
     if rj.status.phase is Phase.RENDERING:

@@ -5,6 +5,7 @@ bookkeeping (annotations, finalizers, retries) is used. All the work is in :mod:
 """
 
 import logging
+from collections.abc import Iterable
 from typing import Any
 
 import kopf
@@ -85,9 +86,12 @@ async def stop(**_: Any) -> None:
 @kopf.on.event(names.GROUP, names.VERSION, names.PLURAL)
 async def renderjob_seen(event: kopf.RawEvent, name: str, uid: str, **_: Any) -> None:
     """A RenderJob is there, changed or gone."""
-    if event["type"] == "DELETED" and Process.operator is not None:
-        Process.operator.deleted(uid)
-    look(name)
+    if Process.operator is None:
+        return
+    if event["type"] == "DELETED":
+        Process.operator.deleted(name, uid)
+    else:
+        Process.operator.renderjob_seen(dict(event["object"]))
 
 
 _OURS = {names.LABEL_MANAGED_BY: names.OPERATOR_MANAGER}
@@ -95,11 +99,11 @@ _OURS = {names.LABEL_MANAGED_BY: names.OPERATOR_MANAGER}
 
 @kopf.on.event("batch", "v1", "jobs", labels=_OURS)
 @kopf.on.event("", "v1", "pods", labels=_OURS)
-async def child_seen(labels: kopf.Labels, **_: Any) -> None:
+async def child_seen(labels: kopf.Labels, meta: kopf.Meta, uid: str, **_: Any) -> None:
     """A child or one of its pods is there, changed or gone."""
     name = labels.get(names.LABEL_RENDERJOB)
-    if name:
-        look(name)
+    if name and Process.operator is not None:
+        Process.operator.child_seen(name, uid, str(meta.get("resourceVersion", "")))
 
 
 def look(name: str) -> None:
@@ -108,12 +112,26 @@ def look(name: str) -> None:
         Process.operator.look(name)
 
 
+class _NoDiffs(kopf.DiffBaseStorage):
+    """Nobody asks kopf what changed: it need not copy every object to find out."""
+
+    def build(self, *, body: kopf.Body, extra_fields: Iterable[Any] | None = None) -> kopf.BodyEssence:
+        return kopf.BodyEssence()
+
+    def fetch(self, *, body: kopf.Body) -> kopf.BodyEssence | None:
+        return None
+
+    def store(self, *, body: kopf.Body, patch: kopf.Patch, essence: kopf.BodyEssence) -> None:
+        return None
+
+
 def _configure(settings: kopf.OperatorSettings) -> None:
     """Only watches: no events posted, no peers, no search for kinds and namespaces (which would need more rights)."""
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)  # a line for each event of each pod
     settings.posting.enabled = False
     settings.peering.standalone = True
     settings.scanning.disabled = True
+    settings.persistence.diffbase_storage = _NoDiffs()
     settings.watching.server_timeout = _REFRESH_SECONDS
     settings.watching.inactivity_timeout = _SILENCE_SECONDS
     settings.networking.error_backoffs = (1, 1, 2, 3, 5)

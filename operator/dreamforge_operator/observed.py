@@ -48,6 +48,7 @@ class Pod:
 
     name: str
     uid: str
+    version: str = ""
     phase: str = "Pending"
     created: datetime = EPOCH
     started: datetime | None = None
@@ -90,6 +91,7 @@ class ChildJob:
     name: str
     uid: str
     owner_uid: str
+    version: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     created: datetime = EPOCH
     suspend: bool = False
@@ -148,6 +150,7 @@ def job_of(body: Json) -> ChildJob:
     return ChildJob(
         name=str(meta.get("name", "")),
         uid=str(meta.get("uid", "")),
+        version=str(meta.get("resourceVersion", "")),
         owner_uid=controller_uid(meta),
         labels=_map(meta, "labels"),
         created=when(meta.get("creationTimestamp")),
@@ -175,6 +178,7 @@ def pod_of(body: Json) -> Pod:
     return Pod(
         name=str(meta.get("name", "")),
         uid=str(meta.get("uid", "")),
+        version=str(meta.get("resourceVersion", "")),
         phase=str(status.get("phase", "Pending")),
         created=when(meta.get("creationTimestamp")),
         job_uid=controller_uid(meta),

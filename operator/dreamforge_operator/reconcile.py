@@ -33,6 +33,7 @@ from dreamforge_operator.cluster import (
     Refused,
     select,
 )
+from dreamforge_operator.news import Looked, Version
 from dreamforge_operator.plan import Action, Plan, Platform
 from dreamforge_operator.situation import Observed, Refusal
 from dreamforge_operator.twins import Twins
@@ -80,23 +81,23 @@ class Reconciler:
         self._twins = twins
         self._clock = clock
 
-    async def reconcile(self, name: str) -> float | None:
-        """Look at one RenderJob; the seconds until another look is due, if one is.
+    async def reconcile(self, name: str, fresh: Json | None = None) -> Looked:
+        """Look at one RenderJob; ``fresh`` is how a watch has just seen it, which saves reading it once more.
 
         Raises ``ClusterUnavailable`` when the cluster did not answer: look again later.
         """
-        body = await self._cluster.get(RENDERJOBS, name)
+        body = fresh or await self._cluster.get(RENDERJOBS, name)
         if body is None:
             await self._end_orphans(name)
-            return None
+            return Looked()
         with telemetry.bound(renderjob=name, job_id=body.get("status", {}).get("jobId")):
             try:
                 return await self._settle(body)
             except Gone:
                 await self._end_orphans(name)
-                return None
+                return Looked()
 
-    async def _settle(self, body: Json) -> float | None:
+    async def _settle(self, body: Json) -> Looked:
         seen = await self._observe(body, shortcut=True)
         for _ in range(_MOST_ROUNDS):
             made = plan.make(seen, self._platform, self._clock())
@@ -105,7 +106,7 @@ class Reconciler:
                 made = plan.make(seen, self._platform, self._clock())
             if not made.actions:
                 self._reports.tell(seen.rj)
-                return made.again_in
+                return Looked(_versions(seen), made.again_in)
             seen = await self._act(seen, made)
         raise ClusterUnavailable("the RenderJob does not settle")
 
@@ -237,6 +238,13 @@ def read(body: Json) -> tuple[RenderJob, Refusal | None]:
         refusal = Refusal(AcceptedReason.INVALID_INPUT, plan.invalid_message(error), ErrorCode.INVALID_INPUT)
         spec: dict[str, Any] = {key: body["spec"][key] for key in ("jobId", "managedBy") if key in body["spec"]}
         return RenderJob.model_validate({**body, "spec": spec}), refusal
+
+
+def _versions(seen: Observed) -> frozenset[Version]:
+    """All that the plan was made from."""
+    rj = Version(seen.rj.metadata.uid, seen.rj.metadata.resource_version)
+    job = [Version(seen.job.uid, seen.job.version)] if seen.job is not None else []
+    return frozenset([rj, *job, *(Version(pod.uid, pod.version) for pod in seen.pods)])
 
 
 def name_of_owner(body: Json) -> str:

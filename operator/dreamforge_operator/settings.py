@@ -36,7 +36,7 @@ class OperatorSettings(DfSettings):
         description="Redis that announces jobs made with kubectl and carries item progress; without it both stop.",
     )
     operator_workers: Annotated[int, Field(ge=1, le=64)] = Field(
-        default=8, description="RenderJobs that are reconciled at the same time."
+        default=32, description="RenderJobs that are reconciled at the same time."
     )
     operator_pass_seconds: Annotated[float, Field(gt=0, le=60)] = Field(
         default=15, description="Seconds between full passes over all RenderJobs."
