@@ -39,21 +39,23 @@ class Kubectl:
     def as_user(self, user: str) -> "Kubectl":
         return replace(self, user=user)
 
-    def __call__(self, *arguments: str | Path, stdin: str | None = None) -> str:
+    def __call__(self, *arguments: str | Path, stdin: str | None = None, seconds: float = _CALL_SECONDS) -> str:
         """Its stdout; ``Refused`` with its stderr when it fails."""
-        done = self.attempt(*arguments, stdin=stdin)
+        done = self.attempt(*arguments, stdin=stdin, seconds=seconds)
         if done.returncode:
             raise Refused(done.stderr.strip() or done.stdout.strip())
         return done.stdout
 
-    def attempt(self, *arguments: str | Path, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+    def attempt(
+        self, *arguments: str | Path, stdin: str | None = None, seconds: float = _CALL_SECONDS
+    ) -> subprocess.CompletedProcess[str]:
         """As it ended, for tests that look at warnings (stderr) or at the exit status."""
         return subprocess.run(
             [*self.command(), *arguments],
             input=stdin,
             capture_output=True,
             text=True,
-            timeout=_CALL_SECONDS,
+            timeout=seconds,
             check=False,
         )
 
@@ -120,7 +122,8 @@ class Kubectl:
 
     def wait_condition(self, kind: str, name: str, condition: str, *, timeout: float = 60.0) -> None:
         """``kubectl wait``, as people use it."""
-        self("wait", f"{kind}/{name}", f"--for=condition={condition}", f"--timeout={timeout:.0f}s")
+        told = (f"--for=condition={condition}", f"--timeout={timeout:.0f}s")
+        self("wait", f"{kind}/{name}", *told, seconds=timeout + _CALL_SECONDS)
 
 
 def eventually(what: str, look: Callable[[], T | None], *, timeout: float = 60.0) -> T:

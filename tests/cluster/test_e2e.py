@@ -144,7 +144,7 @@ def test_the_operator_dies_while_a_job_renders(installed: Installed):
     job_id = installed.rendering("orphan")
     old = installed.platform.list("pods", "app.kubernetes.io/name=dreamforge-operator")[0]["metadata"]["name"]
     installed.platform("delete", "pod", old, "--force", "--grace-period=0")
-    installed.runners.wait_condition("rj", "orphan", "Complete", timeout=50)
+    installed.runners.wait_condition("rj", "orphan", "Complete", timeout=180)
     whole(installed, job_id, 30)
     assert len(installed.pods(job_id)) == 1
     assert installed.status("orphan")["attempt"] == 1
