@@ -11,7 +11,7 @@ import pytest
 from dreamforge.crashpoints import CrashPoint
 from tests.cluster.conftest import fresh_namespace
 from tests.cluster.control_plane import ControlPlane
-from tests.cluster.kubectl import Kubectl, Object, eventually
+from tests.cluster.kubectl import Kubectl, Object, Refused, eventually
 from tests.cluster.operators import Operator, Played, install_crd, render_job
 
 POINTS = [point for point in CrashPoint if point.startswith("operator.")]
@@ -146,6 +146,29 @@ def test_what_happened_while_it_was_down_is_made_good(kubectl: Kubectl, tmp_path
         kept.wait_phase("Succeeded")
         late.wait_pods()
         eventually("nothing of a deleted RenderJob runs on", lambda: not dropped.jobs() and not dropped.pods())
+    finally:
+        operator.stop()
+
+
+def test_edits_while_it_renders_touch_nothing_that_runs(kubectl: Kubectl, tmp_path: Path):
+    operator = Operator(kubectl, tmp_path)
+    operator.start()
+    try:
+        (job,) = apply(kubectl, "edited")
+        (pod,) = job.wait_pods()
+        job.run(pod)
+        job.wait_phase("Rendering")
+        for refused in ({"input": {"prompt": "another"}}, {"batch": {"count": 9}}, {"gpu": {"count": 1}}):
+            with pytest.raises(Refused, match="can't be changed once the RenderJob exists"):
+                job.edit(**refused)
+        job.edit(ttlSecondsAfterFinished=7200)
+        eventually("the edit is seen", lambda: job.status["observedGeneration"] == 2)
+        assert [item["metadata"]["uid"] for item in job.pods()] == [pod["metadata"]["uid"]]
+        job.end(pod, items_done=1)
+        job.wait_phase("Succeeded")
+        job.edit(cancel=True)
+        eventually("that edit is seen", lambda: job.status["observedGeneration"] == 3)
+        assert (job.status["phase"], len(job.pods())) == ("Succeeded", 1)
     finally:
         operator.stop()
 
