@@ -16,7 +16,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from dreamforge import telemetry
-from dreamforge.errors import DreamForgeError, Unavailable
+from dreamforge.errors import Unavailable
 from dreamforge_api.direct import DirectConnections
 
 ANSWER_WITHIN_SECONDS = 1.8
@@ -26,8 +26,8 @@ Parameters = Mapping[str, Any]
 _log = telemetry.logger(__name__)
 
 
-class LockTimeout(DreamForgeError):
-    """Another transaction holds what this statement needs."""
+class LockTimeout(Unavailable):
+    """Another transaction holds what this statement needs; it may do so for longer when its process is frozen."""
 
 
 class Database:
@@ -120,7 +120,7 @@ def _meaning(error: pg.Error) -> Exception:
     """Our error for psycopg's; one that means a defect stays itself."""
     match error:
         case pg.LockNotAvailable():
-            return LockTimeout("another request is just writing this")
+            return LockTimeout("Another request is just writing this")
         case pg.UndefinedTable() | pg.UndefinedColumn():
             return Unavailable("The database has not got its schema yet")
         case pg.QueryCanceled():

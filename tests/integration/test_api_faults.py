@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
+import psycopg
 import pytest
 
 from dreamforge_cli.embedded.postgres import EmbeddedPostgres
@@ -102,6 +103,18 @@ def _backends(database: EmbeddedPostgres) -> list[int]:
     pid = int((database.home / "data" / "postmaster.pid").read_text().split()[0])
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return [pid, *map(int, children)]
+
+
+def test_a_job_that_another_process_holds_is_503_in_time(tmp_path: Path, database_url: str, redis_url: str) -> None:
+    """As when a worker is frozen, or a server's process outlives its client, in the middle of a transaction."""
+    with Api(tmp_path, database_url, redis_url) as api, psycopg.connect(database_url) as other:
+        made = api.create()
+        other.execute("SELECT FROM jobs WHERE id = %s FOR UPDATE", (made["id"],))
+        _refused(api, "POST", made["urls"]["cancel"])
+        assert api.client.get(made["urls"]["self"]).status_code == 200
+
+        other.rollback()
+        assert api.client.post(made["urls"]["cancel"]).status_code == 202
 
 
 def test_everything_away_at_start_and_there_later(tmp_path: Path, database: EmbeddedPostgres) -> None:
