@@ -107,7 +107,10 @@ def _backends(database: EmbeddedPostgres) -> list[int]:
 
 def test_a_job_that_another_process_holds_is_503_in_time(tmp_path: Path, database_url: str, redis_url: str) -> None:
     """As when a worker is frozen, or a server's process outlives its client, in the middle of a transaction."""
-    with Api(tmp_path, database_url, redis_url) as api, psycopg.connect(database_url) as other:
+    with (
+        Api(tmp_path, database_url, redis_url) as api,
+        psycopg.connect(database_url.replace("+psycopg", "")) as other,
+    ):
         made = api.create()
         other.execute("SELECT FROM jobs WHERE id = %s FOR UPDATE", (made["id"],))
         _refused(api, "POST", made["urls"]["cancel"])
