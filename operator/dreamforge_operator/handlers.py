@@ -4,8 +4,9 @@ Watches only name what somebody should look at; no handler decides, writes or ke
 bookkeeping (annotations, finalizers, retries) is used. All the work is in :mod:`app`.
 """
 
+import itertools
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import kopf
@@ -28,6 +29,16 @@ log = telemetry.logger(__name__)
 #: What a silent watch is cut after; the next one begins with a list.
 _SILENCE_SECONDS = 60
 _REFRESH_SECONDS = 300
+
+
+class Patience:
+    """Seconds between the tries of a request, without end: where they end, kopf ends the process.
+
+    An API server that has just come back answers 403 and 5xx for a moment, until it has read its own rules.
+    """
+
+    def __iter__(self) -> Iterator[float]:
+        return itertools.chain((1, 1, 2, 3), itertools.repeat(5))
 
 
 class Process:
@@ -134,4 +145,4 @@ def _configure(settings: kopf.OperatorSettings) -> None:
     settings.persistence.diffbase_storage = _NoDiffs()
     settings.watching.server_timeout = _REFRESH_SECONDS
     settings.watching.inactivity_timeout = _SILENCE_SECONDS
-    settings.networking.error_backoffs = (1, 1, 2, 3, 5)
+    settings.networking.error_backoffs = Patience()
