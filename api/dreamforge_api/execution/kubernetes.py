@@ -238,6 +238,18 @@ class Connection:
         self, method: str, path: str, body: Mapping[str, Any] | None = None, *, content_type: str = _JSON
     ) -> dict[str, Any]:
         """The object that was answered. Raises ``NotFound``, ``AlreadyExists``, ``TryLater`` or ``Refused``."""
+        status, told = self._ask(method, path, body, content_type)
+        if status == 403 and not _quota_is_full(status, told):
+            if self._ask("GET", "/readyz")[0] != 200:  # until it has read who may do what, it answers 403
+                raise TryLater("the cluster is not ready")
+            status, told = self._ask(method, path, body, content_type)
+        if not 200 <= status < 300:
+            raise _refusal(status, told)
+        return told
+
+    def _ask(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, content_type: str = _JSON
+    ) -> tuple[int, dict[str, Any]]:
         headers = {"Accept": _JSON, "Content-Type": content_type}
         try:
             request = self._client.param_serialize(
@@ -247,10 +259,7 @@ class Connection:
             data: bytes = answer.read()  # type: ignore[no-untyped-call]
         except (urllib3.exceptions.HTTPError, ApiException, OSError) as error:
             raise TryLater(f"the cluster can't be reached: {_cause(error)}") from error
-        told = _object(data)
-        if 200 <= answer.status < 300:
-            return told
-        raise _refusal(answer.status, told)
+        return answer.status, _object(data)
 
     def close(self) -> None:
         """Give the connections back."""
@@ -268,11 +277,13 @@ def _refusal(status: int, told: Mapping[str, Any]) -> Exception:
         return TryLater(f"the cluster does not know what is asked for: {message}")
     if status == 409 and reason == "AlreadyExists":
         return AlreadyExists(message)
-    # "exceeded quota", and "status unknown for quota" while a new one is not counted yet.
-    full = status == 403 and " quota: " in message
-    if status in _TRY_LATER or status >= 500 or full:
+    if status in _TRY_LATER or status >= 500 or _quota_is_full(status, told):
         return TryLater(f"the cluster says {status} {reason or ''}: {message}")
     return Refused(f"the cluster refuses the job: {message}")
+
+
+def _quota_is_full(status: int, told: Mapping[str, Any]) -> bool:
+    return status == 403 and " quota: " in str(told.get("message"))  # also "unknown", of one not counted yet
 
 
 def _object(data: bytes) -> dict[str, Any]:
