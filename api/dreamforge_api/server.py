@@ -1,5 +1,6 @@
 """uvicorn that ends its event streams first: otherwise a stop would wait for the last reader to leave."""
 
+import gc
 import signal
 import socket
 import threading
@@ -46,6 +47,12 @@ class Server(uvicorn.Server):
         finally:
             for sig, handler in before.items():
                 signal.signal(sig, handler)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        # What is loaded by now stays for ever. A full collection would walk all of it while every request waits.
+        gc.collect()
+        gc.freeze()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._services.broadcaster.close()
