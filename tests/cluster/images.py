@@ -10,9 +10,9 @@ from tests.cluster import parts
 
 BASE = "localhost/dreamforge-base:1"
 STAND_INS = {
-    "postgres": "docker.io/library/postgres:17-bookworm",
-    "redis": "docker.io/library/redis:7-bookworm",
-    "versitygw": "docker.io/versity/versitygw:v1.8.0",
+    "postgres": "postgres:17-bookworm",
+    "redis": "redis:7-bookworm",
+    "versitygw": "versity/versitygw:v1.8.0",
 }
 """What the manifests ask for, by the name of its Dockerfile in ``tests/standins``."""
 
@@ -44,7 +44,7 @@ def project(part: str) -> str:
 
 def project_name(part: str) -> str:
     """As ``make images`` calls it, and hence the kind and e2e overlays."""
-    return f"docker.io/library/dreamforge-{part}:dev"
+    return f"dreamforge-{part}:dev"
 
 
 def stand_in(name: str) -> str:
