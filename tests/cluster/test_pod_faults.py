@@ -5,7 +5,7 @@ says so, hence an attempt that follows another begins with the first image.
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
@@ -24,13 +24,15 @@ QUICK = {"input": {"prompt": "a lighthouse", "width": 256, "height": 256, "steps
 GRACE = 3
 TOLD_WITHIN = 30.0
 SMALL = {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "1Gi"}}
+NO_REDIS = {"DF_REDIS_URL": "redis://127.0.0.1:1/0", "DF_ACK_TIMEOUT_SECONDS": "1"}
 NO_STORE = {
     **{"DF_STORE": "s3", "DF_S3_ENDPOINT": "http://127.0.0.1:1", "DF_S3_BUCKET": "images"},
     **{"DF_S3_ACCESS_KEY_ID": "x", "DF_S3_SECRET_ACCESS_KEY": "y"},
 }
 RUNTIMES: dict[str, Object] = {
     "default": {"resources": SMALL},
-    "cut-off": {"resources": SMALL, "env": NO_STORE},
+    "unheard": {"resources": SMALL, "env": NO_REDIS},
+    "cut-off": {"resources": SMALL, "env": {**NO_REDIS, **NO_STORE}},
 }
 
 
@@ -52,6 +54,15 @@ def operator(kubectl: Kubectl, runner_image: str, tmp_path_factory: pytest.TempP
     operator.stop()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def out_of_reach(kubectl: Kubectl, operator: Operator) -> tuple[Played, Played]:
+    """Jobs that take their time to fail: they begin first, and are looked at last."""
+    return (
+        apply(kubectl, "unheard", **QUICK, runtimeRef={"name": "unheard"}, batch={"count": 2}),
+        apply(kubectl, "cut-off", **QUICK, runtimeRef={"name": "cut-off"}, retry={"backoffLimit": 1}),
+    )
+
+
 def apply(kubectl: Kubectl, name: str, **spec: object) -> Played:
     kubectl.create(render_job(name, **{"limits": {"graceSeconds": GRACE}, **spec}))
     return Played(kubectl, name)
@@ -69,25 +80,25 @@ def delete(kubectl: Kubectl, pod: str) -> None:
     kubectl.delete("pod", pod)
 
 
-@pytest.mark.parametrize(("end", "retries"), [(evict, 0), (delete, 1)], ids=["evicted", "deleted"])
-def test_a_pod_that_is_taken_away_has_one_successor(
-    kubectl: Kubectl, end: Callable[[Kubectl, str], None], retries: int
-):
+def test_a_pod_that_is_taken_away_has_one_successor(kubectl: Kubectl):
     """An eviction never counts as a try; a deletion does not either when the runner stops within its grace time."""
-    job = apply(kubectl, end.__name__, **SECONDS_OF_WORK, batch={"count": 4}, retry={"backoffLimit": retries})
-    job.wait_phase("Rendering")
-    end(kubectl, job.pods()[0]["metadata"]["name"])
-    seen: list[int] = []
+    work = {**SECONDS_OF_WORK, "batch": {"count": 4}}
+    evicted = apply(kubectl, "evicted", **work, retry={"backoffLimit": 0})
+    deleted = apply(kubectl, "deleted", **work, retry={"backoffLimit": 1})
+    for job, end in ((evicted, evict), (deleted, delete)):
+        job.wait_phase("Rendering")
+        end(kubectl, job.pods()[0]["metadata"]["name"])
+    most = {evicted.name: 0, deleted.name: 0}
 
     def over() -> bool:
-        seen.append(sum(_may_work(pod) for pod in job.pods()))
-        return bool(job.status.get("completionTime"))
+        for job in (evicted, deleted):
+            most[job.name] = max(most[job.name], sum(_may_work(pod) for pod in job.pods()))
+        return all(job.status.get("completionTime") for job in (evicted, deleted))
 
-    eventually("it is over", over, timeout=90)
-    assert max(seen) == 1, "never two at once"
-    status = job.status
-    assert status["phase"] == "Succeeded", status
-    assert (status["attempt"], status["progress"]["itemsDone"]) == (2, 4)
+    eventually("both are over", over, timeout=120)
+    assert most == {"evicted": 1, "deleted": 1}, "never two at once"
+    for status in (evicted.status, deleted.status):
+        assert (status["phase"], status["attempt"], status["progress"]["itemsDone"]) == ("Succeeded", 2, 4)
 
 
 def test_a_deleted_renderjob_gives_its_gpu_back(kubectl: Kubectl):
@@ -120,15 +131,6 @@ def test_a_secret_that_went_before_the_start_is_told_and_its_return_is_enough(ku
     kubectl.wait_condition("renderjob", "secret", "Complete", timeout=180)
 
 
-def test_a_store_out_of_reach_is_tried_again_and_then_told(kubectl: Kubectl):
-    job = apply(kubectl, "cut-off", **QUICK, runtimeRef={"name": "cut-off"}, retry={"backoffLimit": 1})
-    status = job.wait_phase("Failed", timeout=120)
-    assert status["failure"]["class"] == "storage_error"
-    assert (status["failure"]["reason"], status["failure"]["retryable"]) == ("StorageError", True)
-    assert status["attempt"] == 2
-    assert status["artifacts"]["count"] == 0
-
-
 def test_a_node_that_is_lost_and_comes_back(own_cluster: Cluster, kubectl: Kubectl):
     """Nobody can say whether its pods still run: none takes their place before it is back."""
     job = apply(kubectl, "lost", **SECONDS_OF_WORK, batch={"count": 100})
@@ -149,6 +151,16 @@ def test_a_node_that_is_lost_and_comes_back(own_cluster: Cluster, kubectl: Kubec
     job.edit(cancel=True)
     job.wait_phase("Canceled")
     eventually("GPUs are back", lambda: own_cluster.allocatable_gpus() == own_cluster.gpus)
+
+
+def test_out_of_reach_of_redis_and_store_a_job_still_ends_with_the_truth(out_of_reach: tuple[Played, Played]):
+    """Without Redis nobody hears of events: the runner's last words are enough. Without the store, it tries again."""
+    unheard, cut_off = out_of_reach
+    assert unheard.wait_phase("Succeeded", timeout=90)["artifacts"]["count"] == 2
+    status = cut_off.wait_phase("Failed", timeout=120)
+    assert status["failure"]["class"] == "storage_error"
+    assert (status["failure"]["reason"], status["failure"]["retryable"]) == ("StorageError", True)
+    assert (status["attempt"], status["artifacts"]["count"]) == (2, 0)
 
 
 def _declare_lost(kubectl: Kubectl) -> None:
