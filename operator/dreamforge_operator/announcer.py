@@ -49,9 +49,10 @@ class _Pending:
 class Announcer:
     """For one event loop."""
 
-    def __init__(self, sink: AnnouncementSink, on_refused: Callable[[str], None]) -> None:
+    def __init__(self, sink: AnnouncementSink, look: Callable[[str], None]) -> None:
+        """``look`` has a RenderJob looked at, by its name."""
         self._sink = sink
-        self._on_refused = on_refused
+        self._look = look
         self._pending: dict[Key, _Pending] = {}
         self._answered: dict[str, set[str]] = {}
         self._reasons: dict[str, str] = {}
@@ -138,7 +139,7 @@ class Announcer:
         if item is None:
             return
         if answer.reception is Reception.UNKNOWN_JOB:
-            self._register_again(key)
+            self._register_again(key, item.announcement.name)
             return
         del self._pending[key]
         self._answered.setdefault(key[0], set()).add(key[1])
@@ -146,15 +147,16 @@ class Announcer:
             reason, code = _REFUSALS[answer.reception]
             message = answer.message or f"The API refuses the job: {answer.reception.value}"
             self._refused[key[0]] = Refusal(reason, message, code)
-            self._on_refused(item.announcement.name)
+            self._look(item.announcement.name)
 
-    def _register_again(self, key: Key) -> None:
+    def _register_again(self, key: Key, name: str) -> None:
         """Ingest has no such job: what is said again counts once it is registered, if it is ours to register."""
         uid = key[0]
         answered = self._answered.get(uid, set())
         if _REGISTERED in answered:
             answered.discard(_REGISTERED)
-            self._versions.pop(uid, None)  # the next look tells all of it
+            self._versions.pop(uid, None)
+            self._look(name)  # it tells all of it
         elif (uid, _REGISTERED) not in self._pending:
             del self._pending[key]
 

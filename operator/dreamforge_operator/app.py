@@ -1,6 +1,7 @@
 """The running operator: one queue, some workers, a full pass on a timer, and what it tells the outside."""
 
 import asyncio
+import random
 import time
 from collections.abc import Coroutine
 from datetime import UTC, datetime
@@ -12,9 +13,10 @@ from dreamforge.errors import DreamForgeError, Unavailable
 from dreamforge.renderjob.conditions import Phase
 from dreamforge.renderjob.resource import RenderJob
 from dreamforge.renderjob.status import UNSEEN
-from dreamforge_operator import full_pass, metrics
+from dreamforge_operator import metrics
 from dreamforge_operator.announcer import Announcer
 from dreamforge_operator.cluster import JOBS, Cluster, Json
+from dreamforge_operator.full_pass import FullPass
 from dreamforge_operator.news import News, Version
 from dreamforge_operator.plan import Platform
 from dreamforge_operator.progress import ProgressBoard
@@ -34,6 +36,8 @@ _PASS_SHARE = 0.05
 _LONGEST_BETWEEN = 60.0
 #: What happens to a child comes in bursts (made, counted, scheduled), and one look does for all of a burst.
 _CHILD_DELAY_SECONDS = 0.2
+#: Jobs that wait for room may be thousands, and asking why takes five requests each: some of them after each pass.
+_MOST_WAITING = 200
 
 
 class Reporting:
@@ -72,7 +76,8 @@ class Operator:
         self._news = News()
         self._fresh: dict[str, Json] = {}
         self._reports = Reporting(ProgressBoard(self.look), announcer)
-        self._twins = Twins()
+        self._twins = Twins(self.look)
+        self._full_pass = FullPass(cluster, platform, self._reports.tell)
         self._reconciler = Reconciler(cluster, platform, self._reports, self._twins)
         self._tasks: list[asyncio.Task[None]] = []
         self._alive_at = time.monotonic()
@@ -89,10 +94,9 @@ class Operator:
         return self._passed.is_set()
 
     def start(self) -> None:
-        """Begin; the workers wait for the first full pass."""
+        """Begin; looks wait for the first full pass."""
         self._run(self._passes())
-        for _ in range(self._settings.operator_workers):
-            self._run(self._work())
+        self._run(self._looks(self._settings.operator_workers))
         if self._settings.redis_url:
             self._run(self._reports.board.listen(self._settings.redis_url))
         if self._announcer is not None:
@@ -118,9 +122,9 @@ class Operator:
         self._news.hear(name, Version(meta["uid"], meta["resourceVersion"]))
         self.queue.add(name)
 
-    def child_seen(self, name: str, uid: str, version: str) -> None:
+    def child_seen(self, name: str, version: Version, *, on_its_way: bool) -> None:
         """A Job or a pod of this RenderJob is there, has changed or is gone."""
-        self._news.hear(name, Version(uid, version))
+        self._news.hear(name, version, on_its_way=on_its_way)
         self.queue.add(name, _CHILD_DELAY_SECONDS)
 
     def deleted(self, name: str, uid: str) -> None:
@@ -133,19 +137,27 @@ class Operator:
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
         self._tasks.append(asyncio.get_running_loop().create_task(work))
 
-    async def _work(self) -> None:
+    async def _looks(self, at_once: int) -> None:
+        """Begin every look that is worth it. One waits for keys: all of them would wake for each."""
         await self._passed.wait()
-        while True:
-            name = await self.queue.get()
-            fresh = self._fresh.pop(name, None)
-            if not self._news.take(name):
-                self.queue.done(name, self._news.due_in(name))
-                continue
-            started = time.perf_counter()
-            result = await self._look_at(name, fresh)
-            metrics.RECONCILES.labels(result).inc()
-            metrics.RECONCILE_SECONDS.observe(time.perf_counter() - started)
-            metrics.QUEUE_KEYS.set(len(self.queue))
+        free = asyncio.Semaphore(at_once)
+        async with asyncio.TaskGroup() as looks:
+            while True:
+                await free.acquire()
+                name = await self.queue.get()
+                fresh = self._fresh.pop(name, None)
+                if self._news.take(name):
+                    looks.create_task(self._look(name, fresh)).add_done_callback(lambda _: free.release())
+                else:
+                    self.queue.done(name, self._news.due_in(name))
+                    free.release()
+
+    async def _look(self, name: str, fresh: Json | None) -> None:
+        started = time.perf_counter()
+        result = await self._look_at(name, fresh)
+        metrics.RECONCILES.labels(result).inc()
+        metrics.RECONCILE_SECONDS.observe(time.perf_counter() - started)
+        metrics.QUEUE_KEYS.set(len(self.queue))
 
     async def _look_at(self, name: str, fresh: Json | None) -> str:
         try:
@@ -192,16 +204,18 @@ class Operator:
             await asyncio.sleep(min(max(self._settings.operator_pass_seconds, took / _PASS_SHARE), _LONGEST_BETWEEN))
 
     async def _pass(self) -> None:
-        found = await full_pass.look(self._cluster, self._platform, self._reports.tell, datetime.now(UTC))
+        found = await self._full_pass.look(datetime.now(UTC))
         self._twins.replace(found.twins)
         self._reports.board.keep(found.rendering)
         self._news.keep(found.names)
+        self._news.assume(found.settled)
         if self._announcer is not None:
             self._announcer.keep(found.uids)
             metrics.ANNOUNCEMENTS.set(len(self._announcer))
         for phase in Phase:
             metrics.RENDERJOBS.labels(phase.value).set(found.phases[phase])
-        for name in found.look_at:
+        waiting = random.sample(found.waiting, min(len(found.waiting), _MOST_WAITING))
+        for name in (*found.look_at, *waiting):
             self.look(name)
         for child in found.orphans:
             if not child.deleting:

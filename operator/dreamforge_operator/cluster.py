@@ -106,6 +106,8 @@ class KubernetesCluster:
         except config.ConfigException:
             await config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
         configuration.connection_pool_maxsize = 64
+        # Else a ~/.netrc is looked for before each request.
+        configuration.client_session_kwargs = {"trust_env": False}
         return cls(ApiClient(configuration), namespace)
 
     async def __aenter__(self) -> Self:

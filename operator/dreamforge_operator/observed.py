@@ -198,6 +198,16 @@ def pod_of(body: Json) -> Pod:
     )
 
 
+def on_its_way(body: Json) -> bool:
+    """Whether a Job or a pod says only that it has not begun: until patience ends, that is as it should be."""
+    meta, status = _map(body, "metadata"), _map(body, "status")
+    if "deletionTimestamp" in meta or _int(meta, "generation") > 1:
+        return False  # somebody changed what was asked for
+    if "phase" in status:
+        return bool(status["phase"] == "Pending")
+    return not status.keys() & {"conditions", "failed", "succeeded", "failedIndexes", "completedIndexes"}
+
+
 def workload_of(body: Json) -> Workload:
     """Read a Kueue Workload."""
     spec = _map(body, "spec")

@@ -66,7 +66,8 @@ class WorkQueue(Generic[K]):
                 return key
             self._wake.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), None if due is None else due - now)
+                async with asyncio.timeout(None if due is None else due - now):
+                    await self._wake.wait()
 
     def done(self, key: K, again_in: float | None = None) -> None:
         """The look went well; ``again_in`` asks for another one without an event."""

@@ -106,7 +106,7 @@ class Reconciler:
                 made = plan.make(seen, self._platform, self._clock())
             if not made.actions:
                 self._reports.tell(seen.rj)
-                return Looked(_versions(seen), made.again_in)
+                return Looked(versions_of(seen), made.again_in)
             seen = await self._act(seen, made)
         raise ClusterUnavailable("the RenderJob does not settle")
 
@@ -240,7 +240,7 @@ def read(body: Json) -> tuple[RenderJob, Refusal | None]:
         return RenderJob.model_validate({**body, "spec": spec}), refusal
 
 
-def _versions(seen: Observed) -> frozenset[Version]:
+def versions_of(seen: Observed) -> frozenset[Version]:
     """All that the plan was made from."""
     rj = Version(seen.rj.metadata.uid, seen.rj.metadata.resource_version)
     job = [Version(seen.job.uid, seen.job.version)] if seen.job is not None else []

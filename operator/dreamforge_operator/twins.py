@@ -4,6 +4,7 @@ Rebuilt from every full pass. Between two passes a look adds what it sees, so th
 the first; if both were looked at before either was known, the younger one's child is ended a moment later.
 """
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
@@ -19,20 +20,32 @@ class Claim(NamedTuple):
     uid: str
     name: str
 
+    @classmethod
+    def of(cls, rj: RenderJob) -> "Claim":
+        return cls(rj.metadata.creation_timestamp or EPOCH, rj.metadata.uid, rj.metadata.name)
+
 
 class Twins:
     """Claims by job id. Ids drawn from an object's own uid can't clash and are left out."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_lost: Callable[[str], None] = lambda _: None) -> None:
+        """``on_lost`` hears the name of each RenderJob whose claim turns out not to be the first."""
+        self._on_lost = on_lost
         self._claims: dict[UUID, Claim] = {}
 
     def claim(self, rj: RenderJob) -> Claim | None:
         """The first claim of its job id."""
         if rj.spec.job_id is None:
             return None
-        own = Claim(rj.metadata.creation_timestamp or EPOCH, rj.metadata.uid, rj.metadata.name)
-        first = min(own, self._claims.get(rj.spec.job_id, own))
-        self._claims[rj.spec.job_id] = first
+        return self.note(rj.spec.job_id, Claim.of(rj))
+
+    def note(self, job_id: UUID, own: Claim) -> Claim:
+        """The first of this claim and those known."""
+        known = self._claims.get(job_id, own)
+        first = min(own, known)
+        self._claims[job_id] = first
+        if first.uid != known.uid:  # two of one second, seen in the order that does not count
+            self._on_lost(known.name)
         return first
 
     def forget(self, job_id: UUID, uid: str) -> None:
