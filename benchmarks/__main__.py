@@ -12,6 +12,8 @@ from benchmarks import (
     idle_streams,
     ingest,
     killed_ingest,
+    operator_live,
+    operator_order,
     operator_start,
     post_latency,
     replay,
@@ -37,7 +39,9 @@ BENCHMARKS: dict[str, tuple[Run, str]] = {
     "warm_start": (warm_start.run, "C1"),
     "runner_tax": (runner_tax.run, "R1 R1s R1i"),
     "growth": (growth.run, "G1 G2"),
-    "operator_start": (operator_start.run, "O1 O2 O3"),
+    "operator_start": (operator_start.run, "O1 O1t O2 O3"),
+    "operator_order": (operator_order.run, "J4"),
+    "operator_live": (operator_live.run, "G2k G3"),
 }
 PAIRS, QUICK_PAIRS = 5, 1
 

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 from fastapi import FastAPI
 from psycopg_pool import AsyncConnectionPool
@@ -13,13 +14,28 @@ from dreamforge.models import SKETCH
 from dreamforge_api.jobs.schemas import CreateJobRequest
 from tests.servers.postgres import plain
 
-_INSERT = """
+INSERT = """
 INSERT INTO jobs (id, owner, type, provider, model_id, params, labels, warnings, count, correlation_id,
                   created_at, deadline_at)
 VALUES (%(id)s, 'default', %(type)s, %(provider)s, %(model_id)s, %(params)s, '{}', '[]', %(count)s, 'bare',
         %(created_at)s, %(deadline_at)s)
 """
 _DAY = timedelta(days=1)
+
+
+def row(request: CreateJobRequest, job_id: UUID) -> dict[str, object]:
+    """What :data:`INSERT` is given."""
+    now = datetime.now(UTC)
+    return {
+        "id": job_id,
+        "type": request.type,
+        "provider": request.provider,
+        "model_id": SKETCH.id,
+        "params": request.model_dump_json(),
+        "count": request.count,
+        "created_at": now,
+        "deadline_at": now + _DAY,
+    }
 
 
 def make_app() -> FastAPI:
@@ -42,20 +58,11 @@ def make_app() -> FastAPI:
 
     @app.post("/v1/jobs", status_code=202)
     async def create(request: CreateJobRequest) -> dict[str, str]:
-        job_id, now = uuid7(), datetime.now(UTC)
+        job_id = uuid7()
         async with pool.connection() as connection:
             await connection.execute(
-                _INSERT,
-                {
-                    "id": job_id,
-                    "type": request.type,
-                    "provider": request.provider,
-                    "model_id": SKETCH.id,
-                    "params": request.model_dump_json(),
-                    "count": request.count,
-                    "created_at": now,
-                    "deadline_at": now + _DAY,
-                },
+                INSERT,
+                row(request, job_id),
             )
         return {"id": str(job_id)}
 
