@@ -86,7 +86,7 @@ async def _measure(
     kubeconfig: Path, ours: Kubectl, elsewhere: Kubectl, port: int, database_url: str, rounds: int
 ) -> list[_Round]:
     line = Line(port)
-    database = await asyncio.to_thread(psycopg.connect, plain(database_url), autocommit=True)
+    database: psycopg.Connection = psycopg.connect(plain(database_url), autocommit=True)
     async with connect(kubeconfig) as api:
         seen = Sightings(api, ours.namespace, names.LABEL_RENDERJOB)
         seen.follow(RENDERJOBS)
