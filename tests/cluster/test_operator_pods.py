@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.kubectl import Kubectl, condition, eventually
+from tests.cluster.kubectl import Kubectl, Object, condition, eventually
 from tests.cluster.operators import Operator, Played, in_pods, install_crd, render_job
 
 SMALL = {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "1Gi"}}
@@ -16,7 +16,7 @@ SMALL = {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "1G
 def operator(namespace: Kubectl, runner_image: str, tmp_path: Path) -> Iterator[Operator]:
     install_crd(namespace)
     other = {"image": "127.0.0.1:1/nothing:1", "resources": SMALL}
-    runtimes = {"default": {"resources": SMALL}, "elsewhere": other}
+    runtimes: dict[str, Object] = {"default": {"resources": SMALL}, "elsewhere": other}
     operator = in_pods(namespace, runner_image, tmp_path, runtimes)
     operator.start()
     operator.wait_ready()
