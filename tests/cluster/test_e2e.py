@@ -39,8 +39,8 @@ def sample(file: str, name: str, **spec: Any) -> Object:
 
 
 def long_job(name: str) -> Object:
-    """Half a minute of work and more, one small image after the other."""
-    return sample("batch.yaml", name, batch={"count": 60}, input={"width": 1536, "height": 1536, "steps": 40})
+    """Minutes of work on any machine: its status tells progress every ten seconds, and it must not end before that."""
+    return sample("batch.yaml", name, batch={"count": 100}, input={"width": 2048, "height": 2048, "steps": 150})
 
 
 def whole(installed: Installed, job_id: str, count: int) -> list[dict[str, Any]]:
@@ -115,7 +115,7 @@ def test_canceled_over_rest_once_progress_shows(installed: Installed):
     installed.runners.apply(long_job("canceled"))
     job_id = installed.rendering("canceled")
     shown = eventually("progress", lambda: installed.status("canceled").get("progress", {}).get("itemsDone"))
-    assert 1 <= shown < 60
+    assert 1 <= shown < 100
     assert installed.client.cancel(job_id).status_code == 202
     eventually("its pod is gone", lambda: not installed.pods(job_id), timeout=GRACE_SECONDS)
     installed.runners.wait_condition("rj", "canceled", "Canceled")

@@ -29,7 +29,18 @@ if devices:
 print(json.dumps(seen))
 """
 SERVE = "import http.server; http.server.test(http.server.SimpleHTTPRequestHandler, port=8080)"
-FETCH = "import urllib.request; print(urllib.request.urlopen({url!r}, timeout=10).status)"
+FETCH = """
+import time, urllib.request
+for attempt in range(100):
+    try:
+        print(urllib.request.urlopen({url!r}, timeout=10).status)
+        break
+    except OSError as error:  # kube-proxy refuses until it has heard of the pod behind the service
+        last = error
+        time.sleep(0.2)
+else:
+    raise last
+"""
 
 
 def when(kubectl: Kubectl, name: str, *phases: str) -> Object:
