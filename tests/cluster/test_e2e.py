@@ -39,7 +39,7 @@ def sample(file: str, name: str, **spec: Any) -> Object:
 
 
 def long_job(name: str) -> Object:
-    """Minutes of work on any machine: its status tells progress every ten seconds, and it must not end before that."""
+    """Minutes of work on any machine: its status tells progress every ten seconds, so it must not end before."""
     return sample("batch.yaml", name, batch={"count": 100}, input={"width": 2048, "height": 2048, "steps": 150})
 
 

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dreamforge.checkpoints import configuration, digest, sdxl
 from dreamforge.errors import ErrorCode, JobError
 from dreamforge.settings import load
 from dreamforge.spec import ModelRef, RenderParams
-from dreamforge_runner import checkpoint
 from dreamforge_runner.backends.base import Item, Memory, Notice, OnStep, Pixels
 from dreamforge_runner.backends.sdxl.settings import SdxlSettings
 
@@ -44,10 +44,10 @@ class SdxlBackend:
     def load(self, model: ModelRef) -> str:
         if model.path is None:
             raise JobError(ErrorCode.MODEL_MISSING, f"the model {model.id} has no checkpoint file")
-        info = checkpoint.inspect(Path(model.path))
-        checkpoint.verify(model, info, self._settings.hash_cache_path)
-        self._engine.load(info.path, checkpoint.find_config(info.path, self._settings.sdxl_config_path))
-        return checkpoint.sha256(info.path, self._settings.hash_cache_path)
+        info = sdxl.inspect(Path(model.path))
+        sdxl.verify(model, info, self._settings.hash_cache_path)
+        self._engine.load(info.path, configuration.find(info.path, self._settings.sdxl_config_path))
+        return digest.sha256(info.path, self._settings.hash_cache_path)
 
     def begin(self, params: RenderParams) -> Sequence[Notice]:
         return self._engine.begin(params)

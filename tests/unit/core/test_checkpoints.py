@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dreamforge.checkpoints import configuration, digest, header, sdxl
 from dreamforge.errors import ErrorCode, JobError
 from dreamforge.spec import ModelRef
-from dreamforge_runner import checkpoint, safetensors_header
 from tests.tiny_sdxl import broken
 
 GOOD = broken.encode(broken.MINIMAL)
@@ -51,7 +51,7 @@ def good(tmp_path: Path) -> Path:
 
 def refusal(path: Path) -> JobError:
     with pytest.raises(JobError) as caught:
-        checkpoint.inspect(path)
+        sdxl.inspect(path)
     return caught.value
 
 
@@ -70,7 +70,7 @@ def reference(path: Path, **facts: object) -> ModelRef:
 
 
 def test_a_good_file_is_described(good: Path):
-    info = checkpoint.inspect(good)
+    info = sdxl.inspect(good)
     assert (info.path, info.size_bytes, info.tensor_count) == (good, len(GOOD), len(broken.MINIMAL))
 
 
@@ -117,11 +117,11 @@ def test_what_is_not_a_file_is_refused_without_opening_it(tmp_path: Path):
 def test_a_link_to_a_good_file_is_good(good: Path, tmp_path: Path):
     link = tmp_path / "link.safetensors"
     link.symlink_to(good)
-    assert checkpoint.inspect(link).size_bytes == len(GOOD)
+    assert sdxl.inspect(link).size_bytes == len(GOOD)
 
 
 def _read(raw: bytes) -> object:
-    return safetensors_header.read(BytesIO(raw), len(raw))
+    return header.read(BytesIO(raw), len(raw))
 
 
 @settings(max_examples=300, deadline=None)
@@ -132,72 +132,72 @@ def test_damage_never_raises_anything_else(edits: list[tuple[int, int]], length:
         raw[position] = value
     try:
         _read(bytes(raw[:length]))
-    except safetensors_header.HeaderError:
+    except header.HeaderError:
         return
     assert length == len(GOOD)
 
 
 def test_recorded_facts_must_match(good: Path):
-    info = checkpoint.inspect(good)
-    digest = checkpoint.sha256(good)
-    checkpoint.verify(reference(good), info)
-    checkpoint.verify(reference(good, size_bytes=len(GOOD), sha256=digest.upper()), info)
+    info = sdxl.inspect(good)
+    known = digest.sha256(good)
+    sdxl.verify(reference(good), info)
+    sdxl.verify(reference(good, size_bytes=len(GOOD), sha256=known.upper()), info)
     for facts in ({"size_bytes": len(GOOD) + 1}, {"sha256": "0" * 64}):
         with pytest.raises(JobError) as caught:
-            checkpoint.verify(reference(good, **facts), info)
+            sdxl.verify(reference(good, **facts), info)
         assert caught.value.code is ErrorCode.MODEL_INVALID
 
 
 def test_hashes_are_remembered_until_the_file_changes(good: Path, tmp_path: Path):
     cache = tmp_path / "new" / "cache"
-    first = checkpoint.sha256(good, cache)
+    first = digest.sha256(good, cache)
     (entry,) = cache.iterdir()
     entry.write_text("f" * 64)  # Only a reader of the cache can know this.
-    assert checkpoint.sha256(good, cache) == "f" * 64
+    assert digest.sha256(good, cache) == "f" * 64
     good.write_bytes(broken.encode({**broken.MINIMAL, "one.more": [1]}))
-    changed = checkpoint.sha256(good, cache)
+    changed = digest.sha256(good, cache)
     assert changed not in {first, "f" * 64}
-    assert changed == checkpoint.sha256(good)
+    assert changed == digest.sha256(good)
 
 
 @pytest.mark.parametrize("content", [b"", b"short", b"\xff" * 64])
 def test_a_damaged_cache_is_not_believed(content: bytes, good: Path, tmp_path: Path):
-    right = checkpoint.sha256(good, tmp_path / "cache")
+    right = digest.sha256(good, tmp_path / "cache")
     (entry,) = (tmp_path / "cache").iterdir()
     entry.write_bytes(content)
-    assert checkpoint.sha256(good, tmp_path / "cache") == right
+    assert digest.sha256(good, tmp_path / "cache") == right
 
 
 def test_a_cache_that_cannot_be_written_costs_only_time(good: Path, tmp_path: Path):
     (tmp_path / "file").write_text("not a folder")
-    assert checkpoint.sha256(good, tmp_path / "file" / "cache") == checkpoint.sha256(good)
+    assert digest.sha256(good, tmp_path / "file" / "cache") == digest.sha256(good)
 
 
 def test_hashing_what_is_gone_says_missing(tmp_path: Path):
     with pytest.raises(JobError) as caught:
-        checkpoint.sha256(tmp_path / "gone.safetensors")
+        digest.sha256(tmp_path / "gone.safetensors")
     assert caught.value.code is ErrorCode.MODEL_MISSING
 
 
 @pytest.mark.parametrize("beside", ["model", "model.config", "config"])
 def test_the_configuration_is_found_beside_the_checkpoint(beside: str, good: Path):
     folder = config(good.parent / beside)
-    assert checkpoint.find_config(good) == folder
+    assert configuration.find(good) == folder
 
 
 def test_the_configuration_setting_wins_and_is_the_only_place(good: Path, tmp_path: Path):
     config(good.parent / "config")
     chosen = config(tmp_path / "elsewhere")
-    assert checkpoint.find_config(good, chosen) == chosen
+    assert configuration.find(good, chosen) == chosen
     with pytest.raises(JobError) as caught:
-        checkpoint.find_config(good, tmp_path / "nowhere")
+        configuration.find(good, tmp_path / "nowhere")
     assert caught.value.code is ErrorCode.MODEL_MISSING
     assert "nowhere" in caught.value.message
 
 
 def test_a_missing_configuration_names_every_place_looked_at(good: Path):
     with pytest.raises(JobError) as caught:
-        checkpoint.find_config(good)
+        configuration.find(good)
     assert caught.value.code is ErrorCode.MODEL_MISSING
     for place in ("model", "model.config", "config"):
         assert str(good.parent / place) in caught.value.message
@@ -208,7 +208,7 @@ def test_a_configuration_must_be_complete(file: str, good: Path):
     folder = config(good.parent / "config")
     (folder / file).unlink()
     with pytest.raises(JobError) as caught:
-        checkpoint.find_config(good)
+        configuration.find(good)
     assert caught.value.code is ErrorCode.MODEL_MISSING
     assert file.rpartition("/")[2] in caught.value.message
 
@@ -230,7 +230,7 @@ def test_a_configuration_must_be_complete(file: str, good: Path):
 def test_a_configuration_may_name_nothing_but_sdxl(changes: dict[str, object], good: Path):
     config(good.parent / "config", **changes)
     with pytest.raises(JobError) as caught:
-        checkpoint.find_config(good)
+        configuration.find(good)
     assert caught.value.code is ErrorCode.MODEL_INVALID
 
 
@@ -239,5 +239,5 @@ def test_a_configuration_must_be_a_json_object(text: str, good: Path):
     folder = config(good.parent / "config")
     (folder / "model_index.json").write_text(text, "utf-8")
     with pytest.raises(JobError) as caught:
-        checkpoint.find_config(good)
+        configuration.find(good)
     assert caught.value.code is ErrorCode.MODEL_INVALID

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from dreamforge_runner import safetensors_header
+from dreamforge.checkpoints import header
 from tests.tiny_sdxl import broken
 
 safetensors = pytest.importorskip(
@@ -19,8 +19,8 @@ GOOD = broken.encode({"a": [2, 3], "b": [4], "empty": [0], "scalar": []})
 
 def ours(raw: bytes) -> bool:
     try:
-        safetensors_header.read(BytesIO(raw), len(raw))
-    except safetensors_header.HeaderError:
+        header.read(BytesIO(raw), len(raw))
+    except header.HeaderError:
         return False
     return True
 
