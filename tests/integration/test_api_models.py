@@ -9,11 +9,11 @@ from sqlalchemy import create_engine, text
 
 from dreamforge.db.engine import open_async_engine
 from dreamforge.errors import ErrorCode
-from dreamforge.models import DEFAULT_PROVIDER, SKETCH_PROVIDER, BackendMode
+from dreamforge.models import DEFAULT_PROVIDER, EPICREALISM, SKETCH_PROVIDER, BackendMode
 from dreamforge_api.database import Database
 from dreamforge_api.direct import DirectConnections
 from dreamforge_api.models.catalog import Catalog
-from dreamforge_api.models.choice import DEFAULT_CHECKPOINT, SKETCH_WARNING, Choice
+from dreamforge_api.models.choice import SKETCH_WARNING, Choice
 from dreamforge_api.problem import Problem
 from tests.servers import postgres
 
@@ -68,7 +68,7 @@ def test_the_configured_checkpoint_wins_over_others_and_epicrealism_is_next(
         other.write_bytes(b"x")
         choose(registry_url, BackendMode.SDXL, other)
     assert choose(registry_url, BackendMode.SDXL, checkpoint).model_id == "sdxl-tiny-model"
-    assert choose(registry_url, BackendMode.SDXL).model_id == DEFAULT_CHECKPOINT
+    assert choose(registry_url, BackendMode.SDXL).model_id == EPICREALISM
 
 
 def test_sketch_mode_takes_sketch_without_a_warning_but_a_named_model_all_the_same(

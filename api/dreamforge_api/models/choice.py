@@ -6,9 +6,7 @@ from typing import NamedTuple
 from sqlalchemy import RowMapping
 
 from dreamforge.errors import DreamForgeError
-from dreamforge.models import SKETCH, SKETCH_PROVIDER, BackendMode, ModelKind
-
-DEFAULT_CHECKPOINT = "sdxl-epicrealism-xl"
+from dreamforge.models import EPICREALISM, SKETCH, SKETCH_PROVIDER, BackendMode, ModelKind
 
 SKETCH_WARNING = (
     "Rendered by `sketch`, which is not a diffusion model: no SDXL checkpoint is installed. To get SDXL, start with "
@@ -48,7 +46,7 @@ def choose(
     if mode is BackendMode.SKETCH or provider == SKETCH_PROVIDER:
         return _sketch(usable, None)
     checkpoints = [id_ for id_, kind in usable.items() if kind == ModelKind.SDXL_CHECKPOINT]
-    for preferred in (configured, DEFAULT_CHECKPOINT):
+    for preferred in (configured, EPICREALISM):
         if preferred is not None and preferred in checkpoints:
             return Choice(preferred)
     if len(checkpoints) == 1:

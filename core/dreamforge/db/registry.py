@@ -38,10 +38,15 @@ WHERE (m.name, m.kind, m.version, m.source_uri, m.local_path, m.size_bytes, m.in
 """)
 
 
+_COLUMNS = {"id", "name", "kind", "version", "checkpoint_hash", "source_uri"} | {
+    "local_path", "size_bytes", "installed", "enabled",
+}  # fmt: skip
+
+
 def upsert_parameters(model: ModelDescriptor) -> dict[str, object]:
     """Parameters of :data:`UPSERT`."""
     return {
-        **model.model_dump(mode="json", exclude={"capabilities"}),
+        **model.model_dump(mode="json", include=_COLUMNS),
         "parameters_schema": json.dumps(parameters_schema()),
         "capabilities": json.dumps(model.capabilities),
     }

@@ -1,0 +1,1 @@
+"""Models: from a reference to a verified, registered, runnable checkpoint, without trusting what was downloaded."""

@@ -1,0 +1,1 @@
+"""Where models come from. A source only resolves; the bytes are the fetcher's."""
