@@ -37,6 +37,7 @@ SECTIONS = {
     "SdxlSettings": "SDXL backend (render child of the runner)",
     "UpSettings": "Command line (dreamforge up)",
     "CliSettings": "Command line (dreamforge jobs, dreamforge demo)",
+    "ModelSettings": "Models (dreamforge model)",
     "CrashSettings": "Fault tests (never in an installation)",
 }
 
