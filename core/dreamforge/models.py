@@ -21,6 +21,8 @@ from dreamforge.spec import RenderParams
 #: The provider a request means when it names none (FR-002); both backends answer to it.
 DEFAULT_PROVIDER: Final = "local-sdxl-epicrealism"
 SKETCH_PROVIDER: Final = "local-sketch"
+#: The longest model id: slug, ``@`` and version.
+MAX_ID: Final = 129
 #: The slug of the default model (FR-081).
 EPICREALISM: Final = "sdxl-epicrealism-xl"
 PROVIDERS = (DEFAULT_PROVIDER, SKETCH_PROVIDER)
@@ -48,9 +50,19 @@ class FileRole(StrEnum):
     CONFIG = "config"
 
 
+class ModelEvent(StrEnum):
+    """What can happen to a registered model; the history of each is kept in ``model_events``."""
+
+    REGISTERED = "registered"
+    VERIFIED = "verified"
+    NOT_INSTALLED = "not_installed"
+    INSTALLED = "installed"
+    REMOVED = "removed"
+
+
 _SLUG = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,62}[a-z0-9])?")
 _VERSION = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
-_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._ +()-]{0,127}")
+_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@ +()-]{0,127}")
 
 
 def _matches(pattern: re.Pattern[str], what: str) -> AfterValidator:

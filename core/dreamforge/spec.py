@@ -143,6 +143,11 @@ class ModelRef(BaseModel):
     kind: str = Field(description="`sdxl-checkpoint` or `sketch`; picks the backend.")
     version: str
     path: str | None = Field(None, description="The checkpoint file on the runner's disk.")
+    folder_path: str | None = Field(
+        None,
+        description="The checkpoint, or a model's folder with its descriptor, below the runner's models root; where "
+        "that is set this counts and not `path`.",
+    )
     sha256: str | None = None
     size_bytes: int | None = None
 

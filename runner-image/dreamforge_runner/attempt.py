@@ -10,8 +10,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 from dreamforge import receipt, telemetry
+from dreamforge.checkpoints import place
 from dreamforge.crashpoints import CrashPoint, reach
 from dreamforge.errors import ErrorCode, JobError
 from dreamforge.events import ArtifactStored, Failure, ItemStarted, Level, Outcome, Stage
@@ -77,6 +79,7 @@ class Attempt:
         storage: Storage,
         *,
         load_timeout: float,
+        models_root: Path | None,
         target: str,
         on_ready: Callable[[], object],
         ours: Callable[[], bool],
@@ -87,6 +90,7 @@ class Attempt:
         self._storage = storage
         self._storer = Storer(spec, storage, inbox.put, ours)
         self._load_timeout = load_timeout
+        self._models_root = models_root
         self._target = target
         self._on_ready = on_ready
         self._child: ChildProcess | None = None
@@ -162,9 +166,11 @@ class Attempt:
     def _begin(self, child: ChildProcess) -> None:
         self._load_started = time.monotonic()
         self._show(self._todo[0], Stage.LOADING)
-        model, params = self.spec.model.model_dump(mode="json"), self.spec.params.model_dump(mode="json")
+        model = place.located(self.spec.model, self._models_root)
         self.child_busy = True
-        child.send(wire.StartJob(self._target, model, params))
+        child.send(
+            wire.StartJob(self._target, model.model_dump(mode="json"), self.spec.params.model_dump(mode="json"))
+        )
         self._pump_until(lambda: self._job_ready)
         self._load_started = None
 

@@ -6,8 +6,9 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
+from dreamforge import models_root
 from dreamforge.errors import ConfigurationError
-from dreamforge.models import BackendMode
+from dreamforge.models import BackendMode, ModelKind
 from dreamforge.settings import DfSettings
 
 _TARGET = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
@@ -24,7 +25,7 @@ class RunnerSettings(DfSettings):
         description="What `serve` imports before the first job: `auto` takes sdxl when a checkpoint is configured.",
     )
     fake_runner: bool = Field(default=False, description="1 means DF_RUNNER_BACKEND=sketch.")
-    models_root: Path = Field(default=Path(".dreamforge/models"), description="Folder that holds model files.")
+    models_root: Path | None = Field(default=None, description="Folder that holds model files.")
     generate_model_path: Path | None = Field(
         default=None, description="The SDXL checkpoint (.safetensors) that `generate` jobs use by default."
     )
@@ -76,8 +77,9 @@ class RunnerSettings(DfSettings):
     @model_validator(mode="after")
     def _sdxl_needs_a_checkpoint(self) -> "RunnerSettings":
         if self.backend is BackendMode.SDXL and not self.has_checkpoint:
-            where = self.generate_model_path or "nothing: DF_GENERATE_MODEL_PATH is not set"
-            raise ValueError(f"DF_RUNNER_BACKEND: sdxl needs a checkpoint file; looked at {where}")
+            given = {"DF_GENERATE_MODEL_PATH": self.generate_model_path, "DF_MODELS_ROOT": self.models_root}
+            where = ", ".join(f"{name}={path if path else '(not set)'}" for name, path in given.items())
+            raise ValueError(f"DF_RUNNER_BACKEND: sdxl needs a checkpoint; looked at {where}")
         return self
 
     @property
@@ -87,7 +89,11 @@ class RunnerSettings(DfSettings):
 
     @property
     def has_checkpoint(self) -> bool:
-        return self.generate_model_path is not None and self.generate_model_path.is_file()
+        """A checkpoint was placed by hand or installed; installed ones count by their descriptor."""
+        if self.generate_model_path is not None and self.generate_model_path.is_file():
+            return True
+        found = models_root.scan(self.models_root) if self.models_root is not None else ()
+        return any(one.problem is None and one.model and one.model.kind is ModelKind.SDXL_CHECKPOINT for one in found)
 
     @property
     def backend(self) -> BackendMode:

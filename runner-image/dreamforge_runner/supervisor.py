@@ -93,6 +93,7 @@ class Supervisor:
             inbox,
             self._storage,
             load_timeout=self._settings.load_timeout_seconds,
+            models_root=self._settings.models_root,
             target=registry.target_of(spec.model.kind, self._settings.runner_plugins),
             on_ready=watch.loaded,
             ours=ours,

@@ -1,75 +1,74 @@
-"""The sha256 of a file on disk, remembered while inode, size and time of the file stay the same."""
+"""The sha256 of a file on disk, remembered while inode, size and time of the file stay the same.
+
+A memory is a folder of small files. One lies in each models root (:func:`memory_of`): who verified a file last, on
+whatever machine, saves every runner that mounts the root the reading of gigabytes. A file that was changed in place
+and given back its size and modification time is taken for the one it was: ``dreamforge model verify`` asks no memory
+and sees that. Who may write a memory may write the models beside it.
+"""
 
 import hashlib
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 from dreamforge.checkpoints.refusals import missing
 
-#: Small enough to stay in a core's cache between the copy out of the kernel and the hash.
-_CHUNK_BYTES = 2**18
+_HASH_CHUNK_BYTES = 4 * 2**20
+_HEX_DIGITS = frozenset("0123456789abcdef")
 
 
-def sha256(path: Path, cache: Path | None = None) -> str:
-    """Hex sha256 of the file; ``cache`` is a folder that remembers it while inode, size and mtime stay the same."""
+def memory_of(root: Path) -> Path:
+    """The memory inside a models root, for the files below it."""
+    return root / ".hashes"
+
+
+def sha256(path: Path, *memories: Path | None) -> str:
+    """Hex sha256 of the file: the first that a memory knows, else read; then every memory is told."""
+    folders = [folder for folder in memories if folder is not None]
     try:
-        entry = None if cache is None else cache / _cache_name(path.stat())
+        with path.open("rb") as file:
+            name = _entry_name(os.fstat(file.fileno()))
+            for folder in folders:
+                if known := _known(folder / name):
+                    return known
+            digest = hashlib.sha256()
+            while chunk := file.read(_HASH_CHUNK_BYTES):
+                digest.update(chunk)
+            if _entry_name(os.fstat(file.fileno())) != name:
+                return digest.hexdigest()  # written to meanwhile: true of no state of the file, so not remembered
     except OSError as error:
         raise missing(f"the checkpoint {path} can't be read: {error.strerror}") from None
-    if entry is not None and (known := _cached(entry)):
-        return known
-    return read(path, cache)
-
-
-def read(path: Path, cache: Path | None = None, on_bytes: Callable[[int], None] | None = None) -> str:
-    """Hex sha256 of what is on the disk now, whatever ``cache`` remembers; ``cache`` remembers this from now on.
-
-    ``on_bytes`` hears how many bytes were read since it heard last.
-    """
-    digest = hashlib.sha256()
-    buffer = bytearray(_CHUNK_BYTES)
-    view = memoryview(buffer)
-    try:
-        with path.open("rb", buffering=0) as file:
-            entry = None if cache is None else cache / _cache_name(os.fstat(file.fileno()))
-            while count := file.readinto(buffer):
-                digest.update(view[:count])
-                if on_bytes is not None:
-                    on_bytes(count)
-    except OSError as error:
-        raise missing(f"the checkpoint {path} can't be read: {error.strerror}") from None
-    if entry is not None:
-        _write(entry, digest.hexdigest())
+    for folder in folders:
+        _tell(folder / name, digest.hexdigest())
     return digest.hexdigest()
 
 
-def remember(path: Path, digest: str, cache: Path) -> None:
-    """Who has just written the file and knows its sha256 spares the others reading it."""
+def remember(path: Path, digest: str, memory: Path) -> None:
+    """Write down what was computed elsewhere, such as while the file was downloaded. Never raises."""
     try:
-        entry = cache / _cache_name(path.stat())
+        name = _entry_name(path.stat())
     except OSError:
         return
-    _write(entry, digest)
+    _tell(memory / name, digest)
 
 
-def _cache_name(status: os.stat_result) -> str:
-    return f"{status.st_dev}-{status.st_ino}-{status.st_size}-{status.st_mtime_ns}.sha256"
+def _entry_name(status: os.stat_result) -> str:
+    # Without the device's number: that changes between boots, mounts and machines.
+    return f"{status.st_ino}-{status.st_size}-{status.st_mtime_ns}.sha256"
 
 
-def _cached(entry: Path) -> str | None:
+def _known(entry: Path) -> str | None:
     try:
         known = entry.read_text("ascii")
     except (OSError, ValueError):
         return None
-    return known if len(known) == 64 else None
+    return known if len(known) == 64 and _HEX_DIGITS.issuperset(known) else None
 
 
-def _write(entry: Path, digest: str) -> None:
+def _tell(entry: Path, digest: str) -> None:
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
         draft = entry.with_suffix(f".{os.getpid()}")
         draft.write_text(digest, "ascii")
         draft.replace(entry)
     except OSError:
-        return  # The cache saves time; a full or read-only disk must not fail the job.
+        return  # A memory saves time; a full or read-only disk must not fail the job.

@@ -69,12 +69,14 @@ def inspect(path: Path) -> CheckpointInfo:
     return CheckpointInfo(path=path, size_bytes=size, tensor_count=len(tensors))
 
 
-def verify(model: ModelRef, info: CheckpointInfo, hash_cache: Path | None = None) -> None:
-    """Compare the file with the size and the sha256 that the registry recorded, where it did."""
+def verify(model: ModelRef, info: CheckpointInfo, *memories: Path | None) -> str:
+    """The file's sha256, after comparing it and the size with what the registry recorded, where it did."""
     if model.size_bytes is not None and model.size_bytes != info.size_bytes:
         raise invalid(f"the checkpoint {info.path} has {info.size_bytes} bytes; {model.size_bytes} were registered")
-    if model.sha256 is not None and digest.sha256(info.path, hash_cache) != model.sha256.lower():
+    found = digest.sha256(info.path, *memories)
+    if model.sha256 is not None and found != model.sha256.lower():
         raise invalid(f"the sha256 of the checkpoint {info.path} is not the registered one")
+    return found
 
 
 def _size_of(path: Path) -> int:

@@ -140,8 +140,8 @@ def test_damage_never_raises_anything_else(edits: list[tuple[int, int]], length:
 def test_recorded_facts_must_match(good: Path):
     info = sdxl.inspect(good)
     known = digest.sha256(good)
-    sdxl.verify(reference(good), info)
-    sdxl.verify(reference(good, size_bytes=len(GOOD), sha256=known.upper()), info)
+    assert sdxl.verify(reference(good), info) == known
+    assert sdxl.verify(reference(good, size_bytes=len(GOOD), sha256=known.upper()), info) == known
     for facts in ({"size_bytes": len(GOOD) + 1}, {"sha256": "0" * 64}):
         with pytest.raises(JobError) as caught:
             sdxl.verify(reference(good, **facts), info)
@@ -171,6 +171,34 @@ def test_a_damaged_cache_is_not_believed(content: bytes, good: Path, tmp_path: P
 def test_a_cache_that_cannot_be_written_costs_only_time(good: Path, tmp_path: Path):
     (tmp_path / "file").write_text("not a folder")
     assert digest.sha256(good, tmp_path / "file" / "cache") == digest.sha256(good)
+
+
+def test_the_first_memory_that_knows_is_asked_and_then_all_know(good: Path, tmp_path: Path):
+    shared, own = digest.memory_of(tmp_path), tmp_path / "own"
+    right = digest.sha256(good, None, shared, own)
+    (entry,) = own.iterdir()
+    assert (shared / entry.name).read_text() == entry.read_text() == right
+    (shared / entry.name).write_text("f" * 64)
+    assert digest.sha256(good, shared, own) == "f" * 64
+    assert digest.sha256(good, own, shared) == right
+
+
+def test_what_was_computed_elsewhere_is_remembered(good: Path, tmp_path: Path):
+    digest.remember(good, "e" * 64, tmp_path / "memory")
+    assert digest.sha256(good, tmp_path / "memory") == "e" * 64
+    moved = good.rename(tmp_path / "moved.safetensors")
+    assert digest.sha256(moved, tmp_path / "memory") == "e" * 64
+    digest.remember(tmp_path / "gone", "e" * 64, tmp_path / "memory")
+
+
+def test_a_file_changed_in_place_with_its_old_time_is_taken_for_the_old_one(good: Path, tmp_path: Path):
+    """The price of not reading gigabytes, written down; ``dreamforge model verify`` asks no memory."""
+    before, first = good.stat(), digest.sha256(good, tmp_path / "memory")
+    with good.open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"\xff")
+    os.utime(good, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert digest.sha256(good, tmp_path / "memory") == first != digest.sha256(good)
 
 
 def test_hashing_what_is_gone_says_missing(tmp_path: Path):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dreamforge.checkpoints import configuration, digest, sdxl
+from dreamforge.checkpoints import configuration, digest, place, sdxl
 from dreamforge.errors import ErrorCode, JobError
 from dreamforge.settings import load
 from dreamforge.spec import ModelRef, RenderParams
@@ -44,10 +44,21 @@ class SdxlBackend:
     def load(self, model: ModelRef) -> str:
         if model.path is None:
             raise JobError(ErrorCode.MODEL_MISSING, f"the model {model.id} has no checkpoint file")
-        info = sdxl.inspect(Path(model.path))
-        sdxl.verify(model, info, self._settings.hash_cache_path)
-        self._engine.load(info.path, configuration.find(info.path, self._settings.sdxl_config_path))
-        return digest.sha256(info.path, self._settings.hash_cache_path)
+        path = Path(model.path)
+        before = _state(path)
+        info = sdxl.inspect(path)
+        checkpoint_hash = sdxl.verify(model, info, *self._memories(path))
+        place.check_companions(path.parent)
+        self._engine.load(path, configuration.find(path, self._settings.sdxl_config_path))
+        if _state(path) != before:
+            raise JobError(ErrorCode.MODEL_INVALID, f"the checkpoint {path} was changed while it was loaded")
+        return checkpoint_hash
+
+    def _memories(self, path: Path) -> list[Path | None]:
+        """Where the file's sha256 may be known: beside the models, which may be read-only here, and of our own."""
+        root = self._settings.models_root
+        below = root is not None and path.absolute().is_relative_to(root.absolute())
+        return [digest.memory_of(root) if root and below else None, self._settings.hash_cache_path]
 
     def begin(self, params: RenderParams) -> Sequence[Notice]:
         return self._engine.begin(params)
@@ -60,6 +71,15 @@ class SdxlBackend:
 
     def end(self) -> Memory | None:
         return self._engine.end()
+
+
+def _state(path: Path) -> tuple[int, ...] | None:
+    """Which bytes the path stands for now; ``None`` where it can't be reached, which ``inspect`` explains."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _import_engine(compile_blocks: bool) -> "Engine":

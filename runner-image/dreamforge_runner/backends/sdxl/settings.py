@@ -14,6 +14,7 @@ class SdxlSettings(DfSettings):
         default=None,
         description="Folder with SDXL's model_index.json and tokenizers; unset means beside the checkpoint.",
     )
+    models_root: Path | None = Field(default=None, description="Folder that holds model files.")
     hash_cache_path: Path | None = Field(
         default=Path(".dreamforge/hashes"),
         description="Folder that remembers the sha256 of model files, so that each is read once.",
