@@ -17,10 +17,6 @@ class ModelSettings(DfSettings):
     """Where models lie, where they come from, and what may be reached for them."""
 
     models_root: Path | None = Field(default=None, description="Folder that holds model files.")
-    hash_cache_path: Path | None = Field(
-        default=None,
-        description="Folder that remembers the sha256 of model files, so that each is read once.",
-    )
     database_url: str | None = Field(
         default=None,
         pattern=r"^postgres(ql)?(\+psycopg)?://",

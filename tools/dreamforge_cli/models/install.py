@@ -1,0 +1,184 @@
+"""From a reference to an installed model: resolve, fetch, check, move to its place, describe."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+from dreamforge import models_root
+from dreamforge.checkpoints import digest
+from dreamforge.errors import JobError
+from dreamforge.models import FileRole, ModelFile, ModelKind
+from dreamforge.models_root import CONFIG_FOLDER, DESCRIPTOR, BadDescriptor, InstalledModel
+from dreamforge_cli.models import disk, verify
+from dreamforge_cli.models.errors import BadReference, IntegrityError
+from dreamforge_cli.models.progress import Reporter
+from dreamforge_cli.models.sources.base import ResolvedFile, ResolvedModel
+from dreamforge_cli.models.staging import Staging
+
+
+class Sources(Protocol):
+    """Resolves references and fetches files; the edge to the network."""
+
+    def resolve(self, reference: str) -> ResolvedModel:
+        """What the reference means right now."""
+        ...
+
+    def fetch(self, file: ResolvedFile, destination: Path, on_progress: Callable[[int], None]) -> str:
+        """Put the file's verified bytes at ``destination``; their sha256. Hears how many bytes are there."""
+        ...
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a download came to; ``fetched_bytes`` is 0 when all was there."""
+
+    model: InstalledModel
+    folder: Path
+    fetched_bytes: int
+    already: bool
+
+
+@dataclass(frozen=True)
+class Installer:
+    """Puts models below ``root``; ``config_ref`` is where a checkpoint without configuration gets one."""
+
+    root: Path
+    sources: Sources
+    config_ref: str
+    reporter: Reporter
+
+    def install(self, reference: str, slug: str | None = None, name: str | None = None) -> Outcome:
+        """Install what ``reference`` means; raises the errors of ``dreamforge_cli.models.errors``."""
+        resolved = self.sources.resolve(reference)
+        resolved = replace(resolved, slug=slug or resolved.slug, name=name or resolved.name)
+        for warning in resolved.warnings:
+            self.reporter.remark(warning)
+        model_id = f"{resolved.slug}@{resolved.version}"
+        staging = Staging(self.root, f"{resolved.kind.value}/{model_id}")
+        waiting = f"{model_id}: another command has it in hand; waiting for it to end"
+        with staging.held(lambda: self.reporter.remark(waiting)):
+            known = installed(staging.place)
+            if known is not None and self._is_there(known, resolved, staging.place):
+                return Outcome(known, staging.place, 0, already=True)
+            return self._put_together(resolved, staging)
+
+    def _is_there(self, known: InstalledModel, resolved: ResolvedModel, place: Path) -> bool:
+        (wanted,) = [file for file in resolved.files if file.role is FileRole.CHECKPOINT][:1]
+        if known.source_uri != resolved.source_uri and known.checkpoint.sha256 != wanted.sha256:
+            raise BadReference(
+                f"{known.id} is installed from {known.source_uri}, which is another file than {resolved.source_uri}; "
+                "give this one another name with --id"
+            )
+        problem = models_root.problem_of(place, known)
+        if problem:
+            self.reporter.remark(f"{known.id} is damaged ({problem}): fetching what is missing")
+        return problem is None
+
+    def _put_together(self, resolved: ResolvedModel, staging: Staging) -> Outcome:
+        files, config = self._with_configuration(resolved)
+        fetched = 0
+        self.reporter.started(f"{resolved.slug}@{resolved.version}", {file.path: file.size_bytes for file in files})
+        described = []
+        for file in sorted(files, key=lambda one: one.role is FileRole.CHECKPOINT):  # the quick refusals first
+            found, bytes_fetched = self._obtain(file, staging)
+            described.append(found)
+            fetched += bytes_fetched
+        model = _described(resolved, config, described)
+        checked(staging, model)
+        return Outcome(model, staging.publish(model), fetched, already=False)
+
+    def _obtain(self, file: ResolvedFile, staging: Staging) -> tuple[ModelFile, int]:
+        """One file, in the staging room and verified, and how much of it had to be fetched."""
+        destination = staging.file(file.path)
+        sha256 = _here(file, destination, self.root) or _salvaged(file, staging, self.root)
+        fetched = sha256 is None
+        if sha256 is None:
+            sha256 = self.sources.fetch(file, destination, partial(self.reporter.here, file.path))
+            digest.remember(destination, sha256, digest.memory_of(self.root))
+        size = destination.stat().st_size
+        self.reporter.here(file.path, size)
+        return ModelFile(path=file.path, role=file.role, size_bytes=size, sha256=sha256), size if fetched else 0
+
+    def _with_configuration(self, resolved: ResolvedModel) -> tuple[Sequence[ResolvedFile], str | None]:
+        """The model's files with a configuration among them, and where that is from when not from the model."""
+        has = any(file.role is FileRole.CONFIG for file in resolved.files)
+        if has or resolved.kind is not ModelKind.SDXL_CHECKPOINT:
+            return resolved.files, None
+        config = self.sources.resolve(self.config_ref)
+        small = [file for file in config.files if file.role is FileRole.CONFIG]
+        if not small:
+            raise BadReference(f"DF_SDXL_CONFIG_REF: {self.config_ref} has no configuration of SDXL")
+        return (*resolved.files, *small), config.source_uri
+
+
+def installed(place: Path) -> InstalledModel | None:
+    """The model that a folder's descriptor tells of, if there is a readable one."""
+    if not (place / DESCRIPTOR).is_file():
+        return None
+    try:
+        return models_root.read(place)
+    except BadDescriptor:
+        return None
+
+
+def checked(staging: Staging, model: InstalledModel) -> None:
+    """Ask of the files what a runner will ask; what fails is thrown away, since another try brings the same."""
+    try:
+        verify.check(staging.room, model.kind, model.checkpoint.path)
+    except JobError as error:
+        staging.discard()
+        raise IntegrityError(f"{str(error).replace(str(staging.room), model.id)}; nothing was installed") from None
+
+
+def _described(resolved: ResolvedModel, config: str | None, files: Sequence[ModelFile]) -> InstalledModel:
+    provenance = resolved.provenance
+    if config is not None:
+        provenance = provenance.model_copy(update={"ids": {**provenance.ids, CONFIG_FOLDER: config}})
+    order = sorted(files, key=lambda file: (file.role is not FileRole.CHECKPOINT, file.path))
+    return InstalledModel(
+        slug=resolved.slug,
+        version=resolved.version,
+        kind=resolved.kind,
+        name=resolved.name,
+        source_uri=resolved.source_uri,
+        provenance=provenance,
+        files=tuple(order),
+        verified_at=datetime.now(UTC),
+    )
+
+
+def _here(file: ResolvedFile, path: Path, root: Path) -> str | None:
+    """The sha256 of a file that an earlier try has finished, when it is the wanted one."""
+    if path.is_symlink() or not path.is_file():
+        return None
+    with disk.errors_of(path):
+        if file.size_bytes is not None and path.stat().st_size != file.size_bytes:
+            return None
+        sha256 = digest.sha256(path, digest.memory_of(root))
+        if file.sha256 is not None:
+            return sha256 if sha256 == file.sha256.lower() else None
+        return sha256 if file.git_blob == git_blob(path) else None
+
+
+def _salvaged(file: ResolvedFile, staging: Staging, root: Path) -> str | None:
+    """The same from the model's place, where a damaged model may still have good files; each is read afresh."""
+    old, new = staging.place / file.path, staging.file(file.path)
+    if old.is_symlink() or not old.is_file() or not old.resolve().is_relative_to(staging.place.resolve()):
+        return None
+    with disk.errors_of(old):
+        digest.read(old, digest.memory_of(root))
+        sha256 = _here(file, old, root)
+        if sha256 is not None:
+            new.unlink(missing_ok=True)
+            new.hardlink_to(old)
+    return sha256
+
+
+def git_blob(path: Path) -> str:
+    """What git calls the file: SHA-1 over a header and the content. Small files only: it is read whole."""
+    content = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
