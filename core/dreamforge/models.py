@@ -116,6 +116,7 @@ class Provenance(BaseModel):
         default_factory=dict, description="The source's own ids (CivitAI: model, version, file)."
     )
     page: str | None = Field(None, description="Where a person reads about it.")
+    license: str | None = Field(None, description="The licence, as far as the source told it.")
 
 
 class ModelDescriptor(BaseModel):
