@@ -24,22 +24,21 @@ def memory_of(root: Path) -> Path:
 
 
 def sha256(path: Path, *memories: Path | None) -> str:
-    """Hex sha256 of the file: the first that a memory knows, else read; then every memory is told."""
-    folders = [folder for folder in memories if folder is not None]
+    """Hex sha256 of the file: the first that a memory knows, else what :func:`read` finds."""
     try:
         name = _entry_name(path.stat())
-    except OSError as error:
-        raise missing(f"the checkpoint {path} can't be read: {error.strerror}") from None
-    for folder in folders:
-        if known := _known(folder / name):
+    except (OSError, ValueError) as error:
+        raise missing(f"the checkpoint {path} can't be read: {error}") from None
+    for memory in memories:
+        if memory is not None and (known := _known(memory / name)):
             return known
-    return read(path, *folders)
+    return read(path, *memories)
 
 
-def read(path: Path, *memories: Path, on_bytes: Callable[[int], None] | None = None) -> str:
-    """Hex sha256 of what is on the disk, whatever is remembered; the memories are told.
+def read(path: Path, *memories: Path | None, on_bytes: Callable[[int], None] | None = None) -> str:
+    """Hex sha256 of what is on the disk now, whatever is remembered; every memory is told.
 
-    ``on_bytes`` hears how many bytes were read since it last heard.
+    ``on_bytes`` hears how many bytes were read since it heard last.
     """
     digest = hashlib.sha256()
     buffer = bytearray(_CHUNK_BYTES)
@@ -51,12 +50,12 @@ def read(path: Path, *memories: Path, on_bytes: Callable[[int], None] | None = N
                 digest.update(view[:count])
                 if on_bytes is not None:
                     on_bytes(count)
-            if _entry_name(os.fstat(file.fileno())) != name:
-                return digest.hexdigest()  # written to meanwhile: true of no state of the file, so not remembered
+            steady = _entry_name(os.fstat(file.fileno())) == name
     except OSError as error:
         raise missing(f"the checkpoint {path} can't be read: {error.strerror}") from None
-    for folder in memories:
-        _tell(folder / name, digest.hexdigest())
+    for memory in memories if steady else ():  # a file that was written to meanwhile never had this sha256
+        if memory is not None:
+            _tell(memory / name, digest.hexdigest())
     return digest.hexdigest()
 
 
