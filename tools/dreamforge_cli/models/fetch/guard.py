@@ -1,0 +1,214 @@
+"""The one HTTP client that talks to sources of models: to public hosts, over https, nobody in between.
+
+A host name is resolved once and the connection goes to the address that was checked, so a name that resolves to
+something else a moment later gains nothing. The name still goes into SNI and ``Host``. The client follows no
+redirect, keeps no cookie, and reads no proxy and no ``.netrc`` from the environment: each of them would send
+something somewhere by itself.
+"""
+
+import socket
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import Final
+
+import httpcore
+import httpx
+
+from dreamforge_cli.models.errors import NetworkError, NotAllowed
+from dreamforge_cli.models.fetch.addresses import is_public
+
+#: Names the program: pages for browsers are of no use to it.
+USER_AGENT: Final = "dreamforge-models/1 (+https://dreamforge.dev)"
+_CONNECTIONS_PER_HOST = 8
+
+_HTTPCORE_ERRORS = (
+    httpcore.TimeoutException,
+    httpcore.NetworkError,
+    httpcore.ProtocolError,
+    httpcore.ProxyError,
+    httpcore.UnsupportedProtocol,
+)
+
+HostPort = tuple[str, int]
+#: From host and port to literal addresses, best first.
+Resolve = Callable[[str, int], Sequence[str]]
+
+
+def open_client(
+    allowed_hosts: Iterable[str] = (),
+    *,
+    connections_per_host: int = _CONNECTIONS_PER_HOST,
+    stall_seconds: float = 30,
+    resolve: Resolve | None = None,
+) -> httpx.Client:
+    """A client for sources and the fetcher; close it when done.
+
+    ``allowed_hosts`` (``host:port``) may be reached over plain http and at any address. Raises the errors of
+    ``dreamforge_cli.models.errors`` for what it refuses, and httpx's own for what fails on the way.
+    """
+    guard = Guard(allowed_hosts, resolve or resolved)
+    return httpx.Client(
+        transport=GuardedTransport(guard, connections_per_host),
+        timeout=httpx.Timeout(stall_seconds, connect=15, pool=None),
+        headers={"User-Agent": USER_AGENT, "Accept": "*/*", "Accept-Encoding": "identity"},
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+        follow_redirects=False,
+        trust_env=False,
+    )
+
+
+def resolved(host: str, port: int) -> list[str]:
+    """What the system's resolver says."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+class Guard:
+    """Decides which URLs and which addresses may be reached."""
+
+    def __init__(self, allowed_hosts: Iterable[str], resolve: Resolve) -> None:
+        self._allowed = frozenset(_host_port(text) for text in allowed_hosts)
+        self._resolve = resolve
+
+    def check(self, url: httpx.URL) -> None:
+        """Refuse what is not https to a host, before anything is resolved."""
+        if url.scheme == "https" and url.host:
+            return
+        if url.scheme == "http" and (url.host.lower(), url.port or 80) in self._allowed:
+            return
+        raise NotAllowed(
+            f"{url.scheme}://{url.host} is refused: models come over https only "
+            "(DF_MODEL_ALLOWED_HOSTS lists the mirrors that may do otherwise)"
+        )
+
+    def addresses(self, host: str, port: int) -> Sequence[str]:
+        """The addresses of ``host`` to connect to, all of them checked; one bad address refuses the host."""
+        try:
+            found = self._resolve(host, port)
+        except (OSError, UnicodeError):
+            found = ()
+        if not found:
+            raise NetworkError(f"{host} is not known to this machine's resolver: is the network up?")
+        if (host.lower(), port) in self._allowed:
+            return found
+        for address in found:
+            if not is_public(address):
+                raise NotAllowed(
+                    f"{host} is at {address}, which is no public address: refused "
+                    "(DF_MODEL_ALLOWED_HOSTS lists the mirrors that may be)"
+                )
+        return found
+
+
+class GuardedTransport(httpx.BaseTransport):
+    """httpcore's connection pool behind the guard, with at most so many answers open per host."""
+
+    def __init__(self, guard: Guard, connections_per_host: int) -> None:
+        self._guard = guard
+        self._per_host = connections_per_host
+        self._slots: dict[str, threading.BoundedSemaphore] = {}
+        self._lock = threading.Lock()
+        self._pool = httpcore.ConnectionPool(
+            ssl_context=httpx.create_ssl_context(),
+            max_connections=None,
+            max_keepalive_connections=2 * connections_per_host,
+            keepalive_expiry=20,
+            network_backend=_GuardedNetwork(guard),
+        )
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Send one request; the answer's body keeps its slot until it is closed."""
+        url = request.url
+        self._guard.check(url)
+        slot = self._slot(f"{url.scheme}://{url.netloc!r}")
+        slot.acquire()
+        try:
+            with _httpx_errors():
+                answer = self._pool.handle_request(_as_httpcore(request))
+        except BaseException:
+            slot.release()
+            raise
+        return httpx.Response(
+            status_code=answer.status,
+            headers=answer.headers,
+            stream=_Body(answer, slot),
+            extensions=answer.extensions,
+        )
+
+    def close(self) -> None:
+        self._pool.close()
+
+    def _slot(self, origin: str) -> threading.BoundedSemaphore:
+        with self._lock:
+            return self._slots.setdefault(origin, threading.BoundedSemaphore(self._per_host))
+
+
+class _GuardedNetwork(httpcore.NetworkBackend):
+    """Connects to addresses the guard has checked, never to a name."""
+
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
+        self._sockets = httpcore.SyncBackend()
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.NetworkStream:
+        """Try the addresses in turn, as ``socket.create_connection`` would."""
+        failure: Exception | None = None
+        for address in self._guard.addresses(host, port):
+            try:
+                return self._sockets.connect_tcp(address, port, timeout, local_address, socket_options or ())
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                failure = error
+        raise failure or httpcore.ConnectError(f"{host} has no address")
+
+
+class _Body(httpx.SyncByteStream):
+    """An answer's bytes; closing it gives the host's slot back."""
+
+    def __init__(self, answer: httpcore.Response, slot: threading.BoundedSemaphore) -> None:
+        self._answer = answer
+        self._slot: threading.BoundedSemaphore | None = slot
+
+    def __iter__(self) -> Iterator[bytes]:
+        with _httpx_errors():
+            yield from self._answer.iter_stream()
+
+    def close(self) -> None:
+        slot, self._slot = self._slot, None
+        if slot is not None:
+            slot.release()
+            self._answer.close()
+
+
+def _as_httpcore(request: httpx.Request) -> httpcore.Request:
+    url = request.url
+    return httpcore.Request(
+        method=request.method,
+        url=httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
+        headers=request.headers.raw,
+        content=request.stream,
+        extensions=request.extensions,
+    )
+
+
+@contextmanager
+def _httpx_errors() -> Iterator[None]:
+    """httpcore's errors under httpx's names for them, which are the same words."""
+    try:
+        yield
+    except _HTTPCORE_ERRORS as error:
+        kind: type[httpx.TransportError] = getattr(httpx, type(error).__name__, httpx.TransportError)
+        raise kind(str(error)) from error
+
+
+def _host_port(text: str) -> HostPort:
+    host, _, port = text.rpartition(":")
+    return host.strip("[]").lower(), int(port)
