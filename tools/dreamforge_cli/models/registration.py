@@ -1,0 +1,75 @@
+"""The registry's side of what happens on disk: straight into PostgreSQL, at once. Loaded only when there is one."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Self
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from dreamforge.db import registry
+from dreamforge.db.engine import open_engine
+from dreamforge.errors import DreamForgeError, Unavailable
+from dreamforge.models import ModelDescriptor
+
+
+class InUse(DreamForgeError):
+    """Jobs that are not over use the model."""
+
+    def __init__(self, jobs: int) -> None:
+        self.jobs = jobs
+        super().__init__(f"{jobs} {'job uses' if jobs == 1 else 'jobs use'} it")
+
+
+class Registry:
+    """One installation's registry; use as a context manager. Raises ``Unavailable`` when it does not answer."""
+
+    def __init__(self, database_url: str) -> None:
+        self._engine: Engine = open_engine(database_url, pool_size=1)
+
+    def put(self, model: ModelDescriptor) -> None:
+        """Register a model, or bring its row up to date."""
+        with self._connection() as connection:
+            connection.execute(registry.UPSERT, registry.upsert_parameters(model))
+
+    def rows(self) -> list[dict[str, Any]]:
+        """All that is registered."""
+        with self._connection() as connection:
+            return [dict(row) for row in connection.execute(registry.listing(enabled_only=False)).mappings()]
+
+    def lost(self, model_id: str, problem: str) -> None:
+        """A registered model that is not where it was."""
+        with self._connection() as connection:
+            parameters = registry.set_installed_parameters(model_id, installed=False, problem=problem)
+            connection.execute(registry.SET_INSTALLED, parameters)
+
+    @contextmanager
+    def without(self, model_id: str, detail: str) -> Iterator[bool]:
+        """Take a model out of the registry once the block has taken its files away; whether it was registered.
+
+        Raises :class:`InUse` before the block when jobs use it.
+        """
+        with self._connection() as connection:
+            gone = connection.execute(registry.REMOVE, {"id": model_id, "detail": detail}).first() is not None
+            jobs = 0 if gone else int(connection.execute(registry.LIVE_JOBS, {"id": model_id}).scalar_one())
+            if jobs:
+                raise InUse(jobs)
+            yield gone
+
+    @contextmanager
+    def _connection(self) -> Iterator[Connection]:
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+        except SQLAlchemyError as error:
+            reason = str(getattr(error, "orig", None) or error).partition("\n")[0]
+            raise Unavailable(f"the registry in PostgreSQL does not answer as it should: {reason}") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._engine.dispose()
