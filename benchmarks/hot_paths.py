@@ -55,7 +55,7 @@ def _new_job() -> dict[str, Any]:
     now = datetime.now(UTC)
     return {
         "id": new_id(), "owner": "default", "type": "generate", "provider": "local-sdxl", "model_id": SKETCH.id,
-        "params": "{}", "labels": "{}", "warnings": "[]", "count": 1, "correlation_id": "bench", "created_at": now,
+        "params": "{}", "preset": None, "labels": "{}", "warnings": "[]", "count": 1, "correlation_id": "bench", "created_at": now,
         "deadline_at": now + timedelta(days=1), "step": STEP,
     }  # fmt: skip
 

@@ -50,6 +50,7 @@ def create(engine: Engine, *, count: int = 1, deadline: timedelta = timedelta(ho
                 "provider": "local-sketch",
                 "model_id": SKETCH.id,
                 "params": rendered.model_dump_json(),
+                "preset": None,
                 "labels": "{}",
                 "warnings": "[]",
                 "count": count,

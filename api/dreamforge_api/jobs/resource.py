@@ -25,6 +25,7 @@ def from_row(row: Mapping[Any, Any], *, queue_position: int | None, seconds_per_
         "cancel_requested_at": times.text_or_none(row["cancel_requested_at"]),
         "attempt": row["attempt"],
         "params": row["params"],
+        "preset": row["preset"],
         "labels": row["labels"],
         "count": row["count"],
         "completed": row["completed"],

@@ -82,6 +82,7 @@ class Job(BaseModel):
     cancel_requested_at: datetime | None
     attempt: int = Field(description="Number of the newest attempt; 0 before the first.")
     params: RenderParams
+    preset: str | None = Field(description="The preset that filled in what the request left out, by versioned name.")
     labels: dict[str, str]
     count: int
     completed: int = Field(description="Items whose image is stored.")
@@ -116,6 +117,7 @@ EXAMPLE_JOB: dict[str, Any] = {
     "params": RenderParams.model_validate(
         {k: v for k, v in EXAMPLE_REQUEST.items() if k in RenderParams.model_fields}
     ).model_dump(mode="json"),
+    "preset": None,
     "labels": {},
     "count": 1,
     "completed": 0,

@@ -137,6 +137,7 @@ class JobService:
             "provider": request.provider,
             "model_id": model_id,
             "params": intake.params_of(request),
+            "preset": None,
             "labels": request.labels,
             "warnings": warnings,
             "count": request.count,

@@ -30,12 +30,12 @@ FROM jobs WHERE id = :job_id AND {DEAD_LETTER}
 REQUEUE: TextClause = text(f"""
 WITH dead AS (
   UPDATE jobs SET dead_handled_at = now() WHERE id = :job_id AND {DEAD_LETTER}
-  RETURNING id, owner, type, provider, model_id, params, labels, warnings, count, correlation_id,
+  RETURNING id, owner, type, provider, model_id, params, preset, labels, warnings, count, correlation_id,
             deadline_at - created_at AS lifetime),
 job AS (
-  INSERT INTO jobs (id, owner, type, provider, model_id, params, labels, warnings, count, correlation_id,
+  INSERT INTO jobs (id, owner, type, provider, model_id, params, preset, labels, warnings, count, correlation_id,
                     created_at, deadline_at)
-  SELECT :new_id, owner, type, provider, model_id, params,
+  SELECT :new_id, owner, type, provider, model_id, params, preset,
          labels || jsonb_build_object('requeued-from', CAST(id AS text)), warnings, count, correlation_id,
          now(), now() + lifetime
   FROM dead RETURNING id)

@@ -13,9 +13,9 @@ from dreamforge.db.tables import idempotency_keys, items, jobs, steps
 from dreamforge.jobs import JobState, sources_of
 
 _INSERT = """
-INSERT INTO jobs (id, owner, type, provider, model_id, params, labels, warnings, count, correlation_id,
+INSERT INTO jobs (id, owner, type, provider, model_id, params, preset, labels, warnings, count, correlation_id,
                   created_at, deadline_at)
-SELECT :id, :owner, :type, :provider, :model_id, CAST(:params AS jsonb), CAST(:labels AS jsonb),
+SELECT :id, :owner, :type, :provider, :model_id, CAST(:params AS jsonb), :preset, CAST(:labels AS jsonb),
        CAST(:warnings AS jsonb), :count, :correlation_id, :created_at, :deadline_at
 """
 

@@ -13,6 +13,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Computed,
     DateTime,
     Double,
     ForeignKey,
@@ -33,6 +34,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from dreamforge.errors import POISONOUS
 from dreamforge.events import EventType, Level
 from dreamforge.jobs import TERMINAL_STATES, AttemptState, ItemState, JobState
+from dreamforge.models import ModelEvent
 
 metadata = MetaData(
     naming_convention={
@@ -76,6 +78,7 @@ jobs = Table(
     Column("model_id", Text, nullable=False),
     Column("status", Text, nullable=False, server_default=text("'queued'")),
     Column("params", JSONB, nullable=False),
+    Column("preset", Text, comment="The versioned name of the preset that filled params in"),
     Column("labels", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
     Column("warnings", JSONB, nullable=False, server_default=text("'[]'::jsonb")),
     Column("count", SmallInteger, nullable=False),
@@ -247,6 +250,7 @@ models = Table(
     metadata,
     Column("id", Text, primary_key=True),
     _schema_version(),
+    Column("slug", Text, Computed("split_part(id, '@', 1)", persisted=True)),
     Column("ordinal", BigInteger, Identity(), nullable=False),
     Column("name", Text, nullable=False),
     Column("kind", Text, nullable=False),
@@ -259,9 +263,29 @@ models = Table(
     Column("enabled", Boolean, nullable=False),
     Column("parameters_schema", JSONB, nullable=False),
     Column("capabilities", JSONB, nullable=False),
+    Column("folder", Text, comment="Below the models root; null for what does not lie there"),
+    Column("files", JSONB, nullable=False, server_default=text("'[]'::jsonb")),
+    Column("provenance", JSONB),
+    Column("presets", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
+    _time("verified_at"),
+    Column("problem", Text, comment="Why it is not installed"),
     _time("created_at", now=True),
     _time("updated_at", now=True),
     CheckConstraint("NOT installed OR kind = 'sketch' OR local_path IS NOT NULL", name="installed_path"),
+)
+
+#: What happened to models, oldest first. Only ever added to, and kept when the model is removed.
+model_events = Table(
+    "model_events",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    _schema_version(),
+    _time("at", now=True),
+    Column("model_id", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("detail", Text, nullable=False, server_default=text("''")),
+    CheckConstraint(_one_of("kind", ModelEvent), name="kind"),
+    Index("ix_model_events_model_id_id", "model_id", "id"),
 )
 
 idempotency_keys = Table(
