@@ -57,6 +57,7 @@ class UpSettings(StorageSettings):
     )
     fake_runner: bool = Field(default=False, description="DF_FAKE_RUNNER=1 means DF_RUNNER_BACKEND=sketch.")
     generate_model_path: Path | None = Field(default=None, description="The SDXL checkpoint, one .safetensors file.")
+    models_root: Path | None = Field(default=None, description="Folder that holds model files.")
     log_level: str = Field(
         default="INFO",
         pattern=r"(?i)^(debug|info|warning|error)$",

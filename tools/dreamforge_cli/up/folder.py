@@ -22,6 +22,7 @@ class DataFolder:
         self.metrics = self.root / "run" / "metrics"
         self.postgres = self.root / "postgres"
         self.redis = self.root / "redis"
+        self.models = self.root / "models"
         self._servers = self.root / "run" / "servers.json"
         self._lock = self.root / "up.lock"
 
@@ -57,15 +58,25 @@ class DataFolder:
             _write_private(path, secrets.token_urlsafe(32))
         return path.read_text().strip()
 
-    def keep_servers(self, database_url: str, redis_url: str) -> None:
-        """Note where this run's servers are, passwords and all, for commands that need them (`dlq`)."""
-        _write_private(self._servers, json.dumps({"database_url": database_url, "redis_url": redis_url}))
+    def keep_servers(self, database_url: str, redis_url: str, models_root: str) -> None:
+        """Note where this run's servers and models are, passwords and all, for commands that need them."""
+        kept = {"database_url": database_url, "redis_url": redis_url, "models_root": models_root}
+        _write_private(self._servers, json.dumps(kept))
 
     def servers(self) -> tuple[str, str] | None:
         """URLs of PostgreSQL and Redis of the latest run; ``None`` when there was none."""
+        kept = self._kept("database_url", "redis_url")
+        return None if kept is None else (kept[0], kept[1])
+
+    def models_root(self) -> Path | None:
+        """Where the latest run looked for models; ``None`` when there was none."""
+        kept = self._kept("models_root")
+        return None if kept is None else Path(kept[0])
+
+    def _kept(self, *names: str) -> list[str] | None:
         try:
             kept = json.loads(self._servers.read_text())
-            return str(kept["database_url"]), str(kept["redis_url"])
+            return [str(kept[name]) for name in names]
         except (OSError, ValueError, KeyError, TypeError):
             return None
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from dreamforge.errors import ConfigurationError
 from dreamforge_cli.embedded.launch import Launch, launch
 from dreamforge_cli.embedded.server import EmbeddedServer
 from dreamforge_cli.settings import UpSettings
@@ -58,6 +59,7 @@ def environment(
         "DF_RUNNER_BACKEND": choice.mode.value,
         "DF_FAKE_RUNNER": "0",
         "DF_GENERATE_MODEL_PATH": str(choice.checkpoint) if choice.checkpoint else "",
+        "DF_MODELS_ROOT": str(models_root(settings, folder)),
         "DF_LOG_LEVEL": settings.log_level.upper(),
         "PROMETHEUS_MULTIPROC_DIR": str(folder.metrics),
     }
@@ -68,6 +70,16 @@ def environment(
     if settings.signing_key is None:
         shared["DF_SIGNING_KEY"] = folder.signing_key()
     return shared
+
+
+def models_root(settings: UpSettings, folder: DataFolder) -> Path:
+    """Where all our processes look for models; made, so that they may look from the start."""
+    root = settings.models_root.expanduser().absolute() if settings.models_root else folder.models
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(f"DF_MODELS_ROOT: {root} can't be used: {error.strerror}") from error
+    return root
 
 
 def migration(shared: Mapping[str, str]) -> Spec:

@@ -18,7 +18,7 @@ from dreamforge_cli.embedded.redis import EmbeddedRedis
 from dreamforge_cli.embedded.server import EmbeddedServer, free_port
 from dreamforge_cli.settings import UpSettings
 from dreamforge_cli.up import plan
-from dreamforge_cli.up.backend import choose
+from dreamforge_cli.up.backend import choose, installed
 from dreamforge_cli.up.checks import check_every_setting
 from dreamforge_cli.up.folder import DataFolder
 from dreamforge_cli.up.logs import LogFile
@@ -58,7 +58,12 @@ class Stack:
         self._folder = folder
         self._address = address
         self._children: list[tuple[Supervised, asyncio.Task[None]]] = []
-        self._choice = choose(options.settings.runner_backend, options.settings.generate_model_path)
+        self._models_root = plan.models_root(options.settings, folder)
+        self._choice = choose(
+            options.settings.runner_backend,
+            options.settings.generate_model_path,
+            installed=installed(self._models_root),
+        )
 
     async def run(self) -> int:
         stop = asyncio.Event()
@@ -89,7 +94,7 @@ class Stack:
             self._environment(self._settings.database_url or _SOME_POSTGRES, self._settings.redis_url or _SOME_REDIS)
         )
         servers = await self._servers()
-        self._folder.keep_servers(*servers)
+        self._folder.keep_servers(*servers, str(self._models_root))
         shared = self._environment(*servers)
         migration, migrated = self._keep(plan.migration(shared))
         early = plan.early(shared, self._folder, self._address, self._options.slots)
