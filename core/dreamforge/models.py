@@ -21,8 +21,8 @@ from dreamforge.spec import RenderParams
 #: The provider a request means when it names none (FR-002); both backends answer to it.
 DEFAULT_PROVIDER: Final = "local-sdxl-epicrealism"
 SKETCH_PROVIDER: Final = "local-sketch"
-#: The longest model id: slug, ``@`` and version.
-MAX_ID: Final = 129
+#: The longest model id that a request may name.
+MAX_ID: Final = 128
 #: The slug of the default model (FR-081).
 EPICREALISM: Final = "sdxl-epicrealism-xl"
 PROVIDERS = (DEFAULT_PROVIDER, SKETCH_PROVIDER)

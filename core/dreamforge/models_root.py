@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from dreamforge.errors import DreamForgeError
 from dreamforge.jobs import StepName
-from dreamforge.models import FileRole, ModelDescriptor, ModelFile, ModelKind, Provenance, Slug, Version
+from dreamforge.models import MAX_ID, FileRole, ModelDescriptor, ModelFile, ModelKind, Provenance, Slug, Version
 
 DESCRIPTOR = "model.json"
 #: Where the configuration and tokenizers of a single-file checkpoint lie in its folder.
@@ -48,6 +48,8 @@ class InstalledModel(BaseModel):
     def _has_a_checkpoint(self) -> "InstalledModel":
         if not any(file.role is FileRole.CHECKPOINT for file in self.files):
             raise ValueError("no file has the role checkpoint")
+        if len(self.id) > MAX_ID:
+            raise ValueError(f"slug and version are longer than {MAX_ID} characters together")
         return self
 
     @property

@@ -21,6 +21,7 @@ Json = dict[str, Any]
 STEP = StepName.GENERATE
 INPUT_PATH = "/run/dreamforge/input"
 SPOOL_PATH = "/var/spool/dreamforge"
+HASHES_PATH = "/var/cache/dreamforge"
 SCRATCH_PATH = "/tmp"  # noqa: S108 - inside the pod, an emptyDir of its own
 TERMINATION_PATH = "/dev/termination-log"
 USER_ID = 65532
@@ -201,7 +202,8 @@ def _env(rj: RenderJob, runtime: Runtime) -> list[Json]:
         "DF_RUNNER_NAME": "metadata.name",
     }
     models = {"DF_MODELS_ROOT": runtime.models_path} if runtime.models else {}
-    values = {**models, **runtime.env, **fixed}
+    hashes = {"DF_HASH_CACHE_PATH": HASHES_PATH} if runtime.hashes else {}
+    values = {**models, **hashes, **runtime.env, **fixed}
     return [
         *({"name": name, "value": value} for name, value in values.items() if name not in drawn),
         *({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}} for name, path in drawn.items()),
@@ -225,11 +227,13 @@ def _claims(rj: RenderJob) -> list[Json]:
 
 def _volumes(rj: RenderJob, runtime: Runtime) -> list[Json]:
     models = [{"name": "models", **runtime.models}] if runtime.models else []
+    hashes = [{"name": "hashes", **runtime.hashes}] if runtime.hashes else []
     return [
         {"name": "input", **_input_source(rj)},
         {"name": "spool", "emptyDir": {"sizeLimit": runtime.spool_size}},
         {"name": "scratch", "emptyDir": {"sizeLimit": runtime.scratch_size}},
         *models,
+        *hashes,
     ]
 
 
@@ -245,11 +249,13 @@ def _input_source(rj: RenderJob) -> Json:
 
 def _mounts(runtime: Runtime) -> list[Json]:
     models = [{"name": "models", "mountPath": runtime.models_path, "readOnly": True}] if runtime.models else []
+    hashes = [{"name": "hashes", "mountPath": HASHES_PATH}] if runtime.hashes else []
     return [
         {"name": "input", "mountPath": INPUT_PATH, "readOnly": True},
         {"name": "spool", "mountPath": SPOOL_PATH},
         {"name": "scratch", "mountPath": SCRATCH_PATH},
         *models,
+        *hashes,
     ]
 
 

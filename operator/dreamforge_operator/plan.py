@@ -140,7 +140,7 @@ def refuse(rj: RenderJob, platform: Platform) -> Refusal | None:
         return Refusal(AcceptedReason.UNKNOWN_RUNTIME, message, ErrorCode.DISPATCH_REFUSED)
     if rj.spec.input is not None and platform.runtimes.choose_model(asked, rj.spec.provider) is None:
         known = ", ".join(sorted([*platform.runtimes.models, "sketch"]))
-        message = f"This platform has no model of that id; it has {known}"
+        message = f"This platform has no model of that id; it has {known}, and installed ones as slug@version"
         return Refusal(AcceptedReason.UNKNOWN_MODEL, message, ErrorCode.MODEL_MISSING)
     return None
 

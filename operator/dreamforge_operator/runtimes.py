@@ -11,6 +11,9 @@ The file is YAML or JSON::
         models: {persistentVolumeClaim: {claimName: models, readOnly: true}}
     models:
       sdxl-epicrealism-xl: {kind: sdxl-checkpoint, path: /models/epicrealism.safetensors, runtime: sdxl}
+
+A model that ``dreamforge model download`` put on a models volume needs no entry: ``slug@version`` names its folder
+there, and the runner reads what lies in it. An entry by its slug may say which runtime loads it.
 """
 
 from pathlib import Path
@@ -48,6 +51,10 @@ class Runtime(_FromFile):
     resources: Resources = Resources()
     models: dict[str, Any] | None = Field(None, description="A volume source; mounted read-only at `modelsPath`.")
     models_path: str = "/models"
+    hashes: dict[str, Any] | None = Field(
+        None,
+        description="A volume source that outlives pods, where they remember the sha256 of model files they read.",
+    )
     scratch_size: str = "2Gi"
     spool_size: str = "256Mi"
     node_selector: dict[str, str] = Field(default_factory=dict)
@@ -92,8 +99,8 @@ class Runtimes(_FromFile):
         if model_id == SKETCH.id:
             return ModelRef(id=SKETCH.id, name=SKETCH.name, kind=SKETCH.kind.value, version=SKETCH.version)
         found = self.models.get(model_id)
-        if found is None:
-            return None
+        if found is None or found.path is None:
+            return self._installed(model_id)
         return ModelRef(
             id=model_id,
             name=found.name or model_id,
@@ -103,6 +110,14 @@ class Runtimes(_FromFile):
             sha256=found.sha256,
             size_bytes=found.size_bytes,
         )
+
+    def _installed(self, model_id: str) -> ModelRef | None:
+        """A model that lies in a folder of its own on a models volume, which only the runner can see."""
+        slug, _, version = model_id.partition("@")
+        if not version or not any(runtime.models for runtime in self.runtimes.values()):
+            return None
+        kind = ModelKind.SDXL_CHECKPOINT.value
+        return ModelRef(id=model_id, name=slug, kind=kind, version=version, folder_path=f"{kind}/{model_id}")
 
     def choose_model(self, asked: str | None, provider: str) -> ModelRef | None:
         """The model that is asked for, else the default: the one named as such, the only one, or sketch."""
@@ -115,8 +130,15 @@ class Runtimes(_FromFile):
 
     def choose_runtime(self, asked: str | None, model_id: str | None) -> Runtime | None:
         """The runtime that is asked for, else the one that can load the model."""
-        model = self.models.get(model_id or "")
-        return self.runtimes.get(asked or (model and model.runtime) or self.default_runtime)
+        name = model_id or SKETCH.id
+        entry = self.models.get(name) or self.models.get(name.partition("@")[0])
+        return self.runtimes.get(asked or (entry and entry.runtime) or self._runtime_of(name))
+
+    def _runtime_of(self, model_id: str) -> str:
+        """The default runtime, unless the model needs a models volume and only others have one."""
+        named = [self.default_runtime, *self.runtimes]
+        having = [name for name in named if self.runtimes[name].models]
+        return self.default_runtime if model_id == SKETCH.id or not having else having[0]
 
 
 def load(path: Path | None) -> Runtimes:

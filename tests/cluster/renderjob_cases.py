@@ -125,6 +125,8 @@ BAD = (
     bad("job id in capitals", _with(jobId=JOB_ID.upper()), "spec.jobId", "should match"),
     bad("model without an id", _with(modelRef={}), "spec.modelRef.id: Required value"),
     bad("model by a path", _with(modelRef={"id": "../../model"}), "spec.modelRef.id", "should match"),
+    bad("model without a slug", _with(modelRef={"id": "@1.0"}), "spec.modelRef.id", "should match"),
+    bad("model of two versions", _with(modelRef={"id": "sdxl-x@1@2"}), "spec.modelRef.id", "should match"),
     # What belongs to the platform.
     bad("own image", _with(image="evil:1"), 'unknown field "spec.image"'),
     bad("own pod template", _with(template={"spec": {}}), 'unknown field "spec.template"'),
@@ -157,6 +159,7 @@ GOOD = (
     Good("a Secret with the usual key", {"inputSecretRef": {"name": "rj-1"}}),
     Good("a hundred images by a hundred pods", _with(batch={"count": 100, "shards": 100})),
     Good("without a GPU", _with(provider="local-sketch", modelRef={"id": "sketch"}, gpu={"count": 0})),
+    Good("an installed model", _with(modelRef={"id": "sdxl-x@1.0_b"})),
     Good("another vendor's GPU", _with(gpu={"resourceName": "amd.com/gpu", "count": 2})),
     Good("a resource claim", _with(gpu={"resourceClaimTemplateName": "one-gpu", "runtimeClassName": "nvidia"})),
     Good("a queue", _with(queue={"name": "gpu", "priorityClassName": "batch"}, suspend=True)),

@@ -162,10 +162,10 @@ def test_get_shows_where_each_job_is(kubectl: Kubectl, job: str):
 
 def test_jobs_can_be_selected_by_phase_and_provider(kubectl: Kubectl, job: str):
     kubectl.patch("rj", job, {"status": {"phase": "Canceling"}}, subresource="status")
-    sketch = kubectl.create(render_job({**BASE, "provider": "local-sketch", "modelRef": {"id": "sketchy"}}))
+    sketch = kubectl.create(render_job({**BASE, "provider": "local-sketch", "modelRef": {"id": "sketchy@1.0"}}))
     for selector, name in (
         ("status.phase=Canceling", job),
-        ("spec.provider=local-sketch,spec.modelRef.id=sketchy", sketch["metadata"]["name"]),
+        ("spec.provider=local-sketch,spec.modelRef.id=sketchy@1.0", sketch["metadata"]["name"]),
     ):
         assert kubectl("get", "rj", f"--field-selector={selector}", "-o", "name").split() == [
             f"renderjob.dreamforge.dev/{name}"

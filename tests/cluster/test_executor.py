@@ -27,7 +27,7 @@ from tests.cluster.conftest import fresh_namespace
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.kubectl import Kubectl, Object, eventually
 from tests.contract.executor_kit import *  # noqa: F403 - the suite
-from tests.contract.executor_kit import Stage, spec
+from tests.contract.executor_kit import INSTALLED, Stage, spec
 
 CRD = Path(__file__).resolve().parents[2] / "crds/renderjobs.yaml"
 PROMPT = "a lighthouse"
@@ -84,11 +84,19 @@ def executor(kubectl: Kubectl) -> Iterator[KubernetesExecutor]:
 @pytest.fixture
 def stage(executor: KubernetesExecutor, kubectl: Kubectl) -> Stage:
     operator = Operator(kubectl)
-    return Stage(executor, operator.start, operator.vanish, operator.waiting)
+    return Stage(executor, operator.start, operator.vanish, operator.waiting, partial(told, kubectl))
 
 
 def made(kubectl: Kubectl, job: RenderSpec) -> Object:
     return kubectl.get("renderjob", names.resource_name(job.job_id))
+
+
+def told(kubectl: Kubectl, job_id: UUID) -> RenderSpec:
+    """What the pod of the job would be given."""
+    asked = RenderJob.model_validate(kubectl.get("renderjob", names.resource_name(job_id))).spec
+    assert asked.input_secret_ref is not None
+    kept = kubectl.get("secret", asked.input_secret_ref.name)["data"][asked.input_secret_ref.key]
+    return RenderSpec.model_validate_json(base64.b64decode(kept))
 
 
 def test_the_order_names_the_secret_and_holds_no_prompt(executor: KubernetesExecutor, kubectl: Kubectl) -> None:
@@ -98,9 +106,13 @@ def test_the_order_names_the_secret_and_holds_no_prompt(executor: KubernetesExec
     assert PROMPT not in str(order)
     asked = RenderJob.model_validate(order).spec
     assert (asked.job_id, asked.batch.count, asked.gpu.count) == (job.job_id, 1, 0)
-    assert asked.input_secret_ref is not None
-    kept = kubectl.get("secret", asked.input_secret_ref.name)["data"][asked.input_secret_ref.key]
-    assert RenderSpec.model_validate_json(base64.b64decode(kept)) == job
+    assert told(kubectl, job.job_id) == job
+
+
+def test_an_installed_model_is_named_in_the_order(executor: KubernetesExecutor, kubectl: Kubectl) -> None:
+    job = spec().model_copy(update={"model": INSTALLED})
+    executor.submit(job)
+    assert made(kubectl, job)["spec"]["modelRef"] == {"id": INSTALLED.id}
 
 
 def test_a_model_that_needs_a_gpu_asks_for_one_within_the_jobs_deadline(

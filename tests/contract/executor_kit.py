@@ -18,9 +18,23 @@ class Stage:
     start: Callable[[UUID], None]
     vanish: Callable[[UUID], None]
     waiting: Callable[[], int]
+    told: Callable[[UUID], RenderSpec]
 
     def liveness(self, job: RenderSpec) -> Liveness:
         return self.executor.liveness(job.job_id, None)
+
+
+#: As a registry row of an installed model becomes it.
+INSTALLED = ModelRef(
+    id="sdxl-x@1.0_b",
+    name="X",
+    kind="sdxl-checkpoint",
+    version="1.0_b",
+    path="/srv/models/sdxl-checkpoint/sdxl-x@1.0_b/x.safetensors",
+    folder_path="sdxl-checkpoint/sdxl-x@1.0_b/x.safetensors",
+    sha256="ab" * 32,
+    size_bytes=6_938_078_334,
+)
 
 
 def spec(job_id: UUID | None = None) -> RenderSpec:
@@ -87,6 +101,12 @@ def test_a_kind_and_a_reference_that_name_the_job(stage: Stage) -> None:
     job = spec()
     assert str(job.job_id) in stage.executor.submit(job)
     assert stage.executor.kind
+
+
+def test_the_runner_is_told_all_of_the_model(stage: Stage) -> None:
+    job = spec().model_copy(update={"model": INSTALLED})
+    stage.executor.submit(job)
+    assert stage.told(job.job_id) == job
 
 
 def test_what_is_kept_for_an_ended_job_is_released_once_no_runner_needs_it(stage: Stage) -> None:

@@ -10,7 +10,10 @@ from uuid import UUID
 
 import pytest
 from redis import Redis
+from rq.job import Job
+from rq.serializers import JSONSerializer
 
+from dreamforge.spec import RenderSpec
 from dreamforge.transport import names
 from dreamforge_api.execution.base import Liveness, TryLater
 from dreamforge_api.execution.local import LocalExecutor
@@ -27,6 +30,7 @@ def _memory(*, retries_itself: bool) -> Stage:
         executor.start,
         executor.vanish,
         lambda: sum(known is Liveness.WAITING for known in executor.jobs.values()),
+        lambda job_id: executor.specs[job_id],
     )
 
 
@@ -45,7 +49,11 @@ def _local(redis: Redis) -> Stage:
         assert isinstance(count, int)
         return count
 
-    return Stage(LocalExecutor(redis), start, vanish, waiting)
+    def told(job_id: UUID) -> RenderSpec:
+        queued = Job.fetch(names.render_rq_id(job_id), connection=redis, serializer=JSONSerializer)
+        return RenderSpec.model_validate_json(queued.args[0])
+
+    return Stage(LocalExecutor(redis), start, vanish, waiting, told)
 
 
 @pytest.fixture(params=["memory", "memory-retrying", "local"])

@@ -1,5 +1,6 @@
 """From a job's row to the spec its runner gets."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -7,6 +8,7 @@ from sqlalchemy import Connection, Row
 
 from dreamforge.db import dispatch, registry
 from dreamforge.errors import ErrorCode, JobError
+from dreamforge.models import FileRole
 from dreamforge.spec import Limits, ModelRef, RenderParams, RenderSpec
 
 
@@ -34,9 +36,16 @@ def _model(connection: Connection, model_id: str) -> ModelRef:
         kind=found["kind"],
         version=found["version"],
         path=found["local_path"],
+        folder_path=folder_path(found["folder"], found["files"]),
         sha256=found["checkpoint_hash"],
         size_bytes=found["size_bytes"] if found["checkpoint_hash"] else None,
     )
+
+
+def folder_path(folder: str | None, files: Sequence[Mapping[str, Any]]) -> str | None:
+    """Where an installed model's checkpoint lies below any machine's models root."""
+    checkpoint = next((file["path"] for file in files if file["role"] == FileRole.CHECKPOINT), None)
+    return f"{folder}/{checkpoint}" if folder and checkpoint else None
 
 
 def _seeds(connection: Connection, job_id: UUID) -> dict[int, int]:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from dreamforge.models import DEFAULT_PROVIDER
+from dreamforge.models import DEFAULT_PROVIDER, MAX_ID
 from dreamforge.renderjob import names
 from dreamforge.renderjob.base import ClusterModel
 from dreamforge.renderjob.status import JobId
@@ -20,6 +20,7 @@ _LABEL = "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"
 _SUBDOMAIN = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$"
 _DATA_KEY = "^[A-Za-z0-9_-][A-Za-z0-9._-]*$"
 _WORD = "^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$"
+_MODEL_ID = rf"{_WORD[:-1]}(@{_WORD[1:-1]})?$"
 _EXTENDED_RESOURCE = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?/[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$"
 
 LabelName = Annotated[str, Field(min_length=1, max_length=63, pattern=_LABEL)]
@@ -54,7 +55,9 @@ class InputSecretRef(ClusterModel):
 class ModelReference(ClusterModel):
     """The model to render with."""
 
-    id: Word = Field(description="Id in the model registry, as GET /v1/models lists it.")
+    id: Annotated[str, Field(min_length=1, max_length=MAX_ID, pattern=_MODEL_ID)] = Field(
+        description="Id in the model registry, as GET /v1/models lists it; slug@version for installed models."
+    )
 
 
 class RuntimeReference(ClusterModel):

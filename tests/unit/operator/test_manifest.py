@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from dreamforge.errors import FACTS
+from dreamforge.renderjob import names
 from dreamforge.renderjob.resource import RenderJob
 from dreamforge.spec import RenderSpec
 from dreamforge_operator import manifest, plan
@@ -129,3 +130,30 @@ def test_a_runtime_is_the_platforms_and_the_models_are_read_only():
     assert (mounts["models"]["mountPath"], mounts["models"]["readOnly"]) == ("/models", True)
     assert (pod_of(made)["nodeSelector"], pod_of(made)["runtimeClassName"]) == ({"gpu": "l4"}, "nvidia")
     assert len({item["name"] for item in runner_of(made)["env"]}) == len(runner_of(made)["env"])
+
+
+def test_an_installed_model_is_named_by_its_folder_and_the_runtime_says_where_the_root_is():
+    runtime = Runtime(
+        models={"persistentVolumeClaim": {"claimName": "models"}},
+        models_path="/srv/models",
+        hashes={"persistentVolumeClaim": {"claimName": "hashes"}},
+    )
+    offered = Runtimes(runtimes={"default": Runtime(), "sdxl": runtime})
+    made = child({"modelRef": {"id": "sdxl-x@1.0"}}, Platform(offered, "runner:1"))
+    told = made["spec"]["template"]["metadata"]["annotations"][names.ANNOTATION_RENDER_SPEC]
+    model = RenderSpec.model_validate_json(told).model
+    assert (model.id, model.folder_path) == ("sdxl-x@1.0", "sdxl-checkpoint/sdxl-x@1.0")
+    env = {item["name"]: item.get("value") for item in runner_of(made)["env"]}
+    mounts = {item["name"]: item for item in runner_of(made)["volumeMounts"]}
+    assert env["DF_MODELS_ROOT"] == mounts["models"]["mountPath"] == "/srv/models"
+    assert env["DF_HASH_CACHE_PATH"] == mounts["hashes"]["mountPath"] == manifest.HASHES_PATH
+    assert "readOnly" not in mounts["hashes"]
+    assert [volume["name"] for volume in pod_of(made)["volumes"]][-2:] == ["models", "hashes"]
+
+
+def test_no_label_holds_a_model_id():
+    """An id may hold an ``@``, which no label may."""
+    offered = Runtimes(runtimes={"default": Runtime(models={"emptyDir": {}})})
+    made = child({"modelRef": {"id": "sdxl-x@1.0"}}, Platform(offered, "runner:1"))
+    labels = [*made["metadata"]["labels"].values(), *made["spec"]["template"]["metadata"]["labels"].values()]
+    assert not [value for value in labels if "@" in value]

@@ -45,6 +45,46 @@ def test_the_model(offered: runtimes.Runtimes, asked: str | None, provider: str,
     assert model.id == got
 
 
+WITH_VOLUME = """
+runtimes:
+  default: {}
+  small-gpu: {models: {persistentVolumeClaim: {claimName: models}}}
+  big-gpu: {models: {persistentVolumeClaim: {claimName: models}}}
+models:
+  sdxl-big: {kind: sdxl-checkpoint, runtime: big-gpu}
+"""
+
+
+def test_an_installed_model_needs_no_entry_where_a_runtime_has_a_models_volume(
+    tmp_path: Path, offered: runtimes.Runtimes
+):
+    (tmp_path / "v.yaml").write_text(WITH_VOLUME)
+    volume = runtimes.load(tmp_path / "v.yaml")
+    model = volume.choose_model("sdxl-x@1.0", "local-sdxl-epicrealism")
+    assert model is not None
+    assert model.model_dump(exclude_none=True) == {
+        "id": "sdxl-x@1.0",
+        "name": "sdxl-x",
+        "kind": "sdxl-checkpoint",
+        "version": "1.0",
+        "folder_path": "sdxl-checkpoint/sdxl-x@1.0",
+    }
+    assert volume.choose_model("sdxl-x", "local-sdxl-epicrealism") is None
+    assert volume.choose_model("sdxl-big", "local-sdxl-epicrealism") is None
+    assert offered.choose_model("sdxl-x@1.0", "local-sdxl-epicrealism") is None
+
+
+def test_an_installed_model_goes_to_a_runtime_with_a_models_volume(tmp_path: Path, offered: runtimes.Runtimes):
+    (tmp_path / "v.yaml").write_text(WITH_VOLUME)
+    volume = runtimes.load(tmp_path / "v.yaml")
+    assert volume.choose_runtime(None, "sdxl-x@1.0") is volume.runtimes["small-gpu"]
+    assert volume.choose_runtime(None, "sdxl-big@2") is volume.runtimes["big-gpu"]
+    assert volume.choose_runtime("default", "sdxl-big@2") is volume.runtimes["default"]
+    for bare in ("sketch", None):
+        assert volume.choose_runtime(None, bare) is volume.runtimes["default"]
+    assert offered.choose_runtime(None, "sdxl-x@1.0") is offered.runtimes["small"]
+
+
 def test_without_a_file_there_is_sketch():
     model = runtimes.load(None).choose_model(None, "local-sdxl-epicrealism")
     assert model is not None
