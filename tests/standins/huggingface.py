@@ -99,6 +99,9 @@ class HuggingFace:
         match ask.parts:
             case ["api", "models", owner, name]:
                 self._info(ask, f"{owner}/{name}", "main")
+            case ["api", "models", owner, name, "auth-check"]:
+                if self._allowed(ask, f"{owner}/{name}", content=True) is not None:
+                    ask.json(200, {})
             case ["api", "models", owner, name, "revision", revision]:
                 self._info(ask, f"{owner}/{name}", revision)
             case ["api", "models", owner, name, "tree", revision, *under]:

@@ -5,12 +5,13 @@ Third parties add a source as an entry point of the group ``dreamforge.model_sou
 """
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import httpx
 from pydantic import SecretStr
 
 from dreamforge.models import FileRole, InsidePath, ModelKind, Provenance
+from dreamforge_cli.models.fetch.limits import Limits
 
 ENTRY_POINTS = "dreamforge.model_sources"
 
@@ -56,6 +57,14 @@ class ResolvedModel:
 
 
 @dataclass(frozen=True)
+class Configuration:
+    """The small files that tell a pipeline's parts apart, for a checkpoint that comes without them."""
+
+    source_uri: str
+    files: tuple[ResolvedFile, ...]
+
+
+@dataclass(frozen=True)
 class SourceContext:
     """What a source is given. ``http`` reaches public hosts only, follows no redirect by itself, and has timeouts."""
 
@@ -65,6 +74,8 @@ class SourceContext:
     endpoints: dict[str, str]
     """Base URLs by scheme: ``hf`` (``HF_ENDPOINT``), ``civitai``."""
     allow_unscanned: bool = False
+    limits: Limits = field(default_factory=Limits)
+    """How patient to be with a source that doesn't answer."""
 
 
 class Source(Protocol):
@@ -72,4 +83,13 @@ class Source(Protocol):
 
     def resolve(self, rest: str) -> ResolvedModel:
         """``rest`` is the reference without its scheme. Raises the errors of ``dreamforge_cli.models.errors``."""
+        ...
+
+
+@runtime_checkable
+class WithConfiguration(Protocol):
+    """A source that also gives a pipeline's configuration without its weights."""
+
+    def configuration(self, rest: str) -> Configuration:
+        """Paths are below ``config/``; raises as :meth:`Source.resolve` does."""
         ...
