@@ -1,4 +1,4 @@
-"""What can render: model descriptors, how they are named, and the schema a UI can build a form from.
+"""What can render: model descriptors and how they are named.
 
 Two kinds exist. ``sdxl-checkpoint`` is one ``.safetensors`` file rendered by the ``sdxl`` backend. ``sketch`` is no
 diffusion model at all: it draws a deterministic picture from prompt and seed, so that the whole system
@@ -6,17 +6,17 @@ can be tried and tested on a machine without a GPU or a checkpoint.
 """
 
 import re
+import stat
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from dreamforge.jobs import StepName
-from dreamforge.presets import PRESETS
-from dreamforge.spec import RenderParams
+from dreamforge.presets import Preset, PresetName
 
 #: The provider a request means when it names none (FR-002); both backends answer to it.
 DEFAULT_PROVIDER: Final = "local-sdxl-epicrealism"
@@ -143,7 +143,7 @@ class ModelDescriptor(BaseModel):
     folder: InsidePath | None = Field(None, description="POSIX path of its folder below the models root.")
     files: tuple[ModelFile, ...] = ()
     provenance: Provenance | None = None
-    presets: Mapping[str, Any] = Field(default_factory=dict, description="Presets of its own, by versioned name.")
+    presets: Mapping[PresetName, Preset] = Field(default_factory=dict, description="Its own, by versioned name.")
     verified_at: datetime | None = None
     problem: str | None = Field(None, description="Why it is not installed, for people.")
 
@@ -171,7 +171,8 @@ def checkpoint_descriptor(path: Path) -> ModelDescriptor:
 
     The id comes from the file name; anything that looks like EpicRealism XL gets the id that FR-081 names.
     """
-    exists = path.is_file()
+    path = path.absolute()
+    size = _size_of(path)
     slug = sdxl_slug(path.stem)
     return ModelDescriptor(
         id=slug,
@@ -181,20 +182,15 @@ def checkpoint_descriptor(path: Path) -> ModelDescriptor:
         version="local",
         source_uri=f"file:{path.name}",
         local_path=str(path),
-        size_bytes=path.stat().st_size if exists else None,
-        installed=exists,
+        size_bytes=size,
+        installed=size is not None,
+        problem=None if size is not None else f"there is no file {path}",
     )
 
 
-def parameters_schema() -> dict[str, Any]:
-    """JSON Schema (2020-12) of a job's parameters: titles, defaults, ranges, enum values, presets."""
-    schema = RenderParams.model_json_schema(mode="validation")
-    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-    schema["title"] = "Render parameters"
-    schema["properties"]["preset"] = {
-        "title": "Preset",
-        "type": "string",
-        "enum": sorted(PRESETS),
-        "description": "A named bundle of defaults; fields you set win over it.",
-    }
-    return schema
+def _size_of(path: Path) -> int | None:
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None

@@ -9,13 +9,14 @@ import stat
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from dreamforge.errors import DreamForgeError
 from dreamforge.jobs import StepName
 from dreamforge.models import MAX_ID, FileRole, ModelDescriptor, ModelFile, ModelKind, Provenance, Slug, Version
+from dreamforge.presets import Preset, PresetName
 
 DESCRIPTOR = "model.json"
 #: Where the configuration and tokenizers of a single-file checkpoint lie in its folder.
@@ -41,7 +42,7 @@ class InstalledModel(BaseModel):
     provenance: Provenance
     files: tuple[ModelFile, ...] = Field(min_length=1)
     capabilities: tuple[str, ...] = (StepName.GENERATE.value,)
-    presets: dict[str, Any] = Field(default_factory=dict)
+    presets: dict[PresetName, Preset] = Field(default_factory=dict)
     verified_at: datetime
 
     @model_validator(mode="after")

@@ -14,7 +14,7 @@ from tests.api_server import parse_sse
 
 STREAM = "GET /v1/jobs/{job_id}/progress/stream"
 #: Refusals of good requests that depend on what the system holds: a key's first body, the models there are.
-_DEPENDS_ON_STATE = {"idempotency_key_reused", "unknown_model"}
+_DEPENDS_ON_STATE = {"idempotency_key_reused", "unknown_model", "unknown_preset"}
 _TERMINAL = {"succeeded", "failed", "canceled"}
 
 

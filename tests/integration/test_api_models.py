@@ -94,5 +94,5 @@ def test_a_model_that_was_switched_off_is_not_used(registry_url: str, checkpoint
         connection.execute(text("UPDATE models SET enabled = false WHERE id <> 'sketch'"))
     engine.dispose()
     assert choose(registry_url, BackendMode.AUTO).model_id == "sketch"
-    with pytest.raises(Problem, match="installed and enabled"):
+    with pytest.raises(Problem, match="not enabled"):
         choose(registry_url, BackendMode.AUTO, model_id="sdxl-tiny-model")

@@ -2,12 +2,13 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
 
+from dreamforge import presets
 from dreamforge.errors import ErrorCode
-from dreamforge.presets import PRESETS
 from dreamforge.spec import RenderParams
 from dreamforge_api.jobs.schemas import CreateJobRequest
 from dreamforge_api.models.choice import SEED_IGNORED
@@ -19,7 +20,7 @@ _PARAMS = set(RenderParams.model_fields)
 def validated(data: Any) -> CreateJobRequest:
     """The request in ``data``; raises :class:`Problem` (422)."""
     try:
-        return CreateJobRequest.model_validate(_with_preset(data))
+        return CreateJobRequest.model_validate(data)
     except ValidationError as error:
         raise invalid_body(error.errors(include_url=False, include_context=False)) from None
 
@@ -37,27 +38,41 @@ def warnings_of(request: CreateJobRequest) -> list[str]:
 
 
 def fingerprint(request: CreateJobRequest) -> str:
-    """Equal for bodies that mean the same after validation: defaults filled in, null as absent."""
-    canonical = json.dumps(request.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+    """Equal for bodies that mean the same after validation: defaults filled in, null as absent.
+
+    What a preset fills in is left out: the model has the say there, and may say something else the next time.
+    """
+    open_to_preset = presets.FILLABLE - request.model_fields_set if request.preset is not None else set()
+    given = request.model_dump(mode="json", exclude=set(open_to_preset))
+    canonical = json.dumps(given, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def _with_preset(data: Any) -> Any:
-    """``data`` with its preset's defaults under it; other shapes are left to validation."""
-    if not isinstance(data, dict) or not isinstance(name := data.get("preset"), str):
-        return data
-    if name not in PRESETS:
-        names = sorted(PRESETS)
-        detail = {
-            "pointer": "/preset",
-            "field": "preset",
-            "rule": "unknown_preset",
-            "message": f"Must be one of: {', '.join(names)}",
-            "got": "string",
-            "allowed": names,
-        }
-        raise Problem(
-            ErrorCode.UNKNOWN_PRESET, f"There is no such preset; known: {', '.join(names)}", details=[detail]
-        )
-    defaults = PRESETS[name].defaults
-    return {**defaults, **{key: value for key, value in data.items() if value is not None or key not in defaults}}
+def with_preset(request: CreateJobRequest, own: Mapping[str, Any]) -> CreateJobRequest:
+    """The request with its preset's defaults where it says nothing, and the preset by its versioned name.
+
+    ``own`` are the presets that the chosen model brings. Raises :class:`Problem` (422).
+    """
+    if request.preset is None:
+        return request
+    mine = presets.read(own)
+    meant = presets.requestable(mine)
+    if request.preset not in meant:
+        raise _unknown_preset(sorted(meant))
+    name = meant[request.preset]
+    fills = presets.offered(mine)[name].fills
+    unset = {key: value for key, value in fills.items() if key not in request.model_fields_set}
+    return request.model_copy(update={**unset, "preset": name})
+
+
+def _unknown_preset(names: list[str]) -> Problem:
+    detail = {
+        "pointer": "/preset",
+        "field": "preset",
+        "rule": "unknown_preset",
+        "message": f"Must be one of: {', '.join(names)}",
+        "got": "string",
+        "allowed": names,
+    }
+    text = f"The model has no such preset; it has {', '.join(names)}"
+    return Problem(ErrorCode.UNKNOWN_PRESET, text, details=[detail])

@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from dreamforge.errors import ErrorCode
 from dreamforge.jobs import JobState
+from dreamforge.models import MAX_ID
 from dreamforge.spec import CLEAN, clean_text
 from dreamforge_api import body
 from dreamforge_api.deps import services
@@ -121,7 +122,10 @@ async def list_jobs(
     request: Request,
     status: Annotated[JobState | None, Query(description="Only jobs in this state.")] = None,
     model_id: Annotated[
-        str | None, Query(max_length=128, description="Only jobs of this model."), AfterValidator(clean_text), CLEAN
+        str | None,
+        Query(max_length=MAX_ID, description="Only jobs of this model."),
+        AfterValidator(clean_text),
+        CLEAN,
     ] = None,
     label: Annotated[
         list[LabelFilter], Query(max_length=16, description="Only jobs with this label, as `key=value`; repeatable.")

@@ -8,9 +8,9 @@ from pydantic import AfterValidator, BaseModel, Field
 
 from dreamforge.errors import ErrorCode
 from dreamforge.jobs import JobState
-from dreamforge.models import DEFAULT_PROVIDER, SKETCH_PROVIDER
-from dreamforge.presets import PRESETS
-from dreamforge.spec import CLEAN, Labels, RenderParams, Told, clean_text
+from dreamforge.models import DEFAULT_PROVIDER, MAX_ID, SKETCH_PROVIDER
+from dreamforge.presets import REQUESTED
+from dreamforge.spec import CLEAN, Labels, RenderParams, clean_text
 
 EXAMPLE_REQUEST: dict[str, Any] = {
     "type": "generate",
@@ -31,11 +31,18 @@ class CreateJobRequest(RenderParams):
     provider: Literal["local-sdxl-epicrealism", "local-sketch"] = Field(
         DEFAULT_PROVIDER, description=f"Who renders; `{SKETCH_PROVIDER}` draws without a diffusion model."
     )
-    model_id: Annotated[str, Field(min_length=1, max_length=128), AfterValidator(clean_text), CLEAN] | None = Field(
-        None, description="A model of `GET /v1/models`; left out, the default one is taken."
+    model_id: Annotated[str, Field(min_length=1, max_length=MAX_ID), AfterValidator(clean_text), CLEAN] | None = (
+        Field(
+            None,
+            description="A model of `GET /v1/models`: its id, or its slug for the newest version that is "
+            "installed; left out, the default one is taken.",
+        )
     )
-    preset: Annotated[str, Told(enum=sorted(PRESETS))] | None = Field(
-        None, description="A named bundle of defaults; fields you set win over it."
+    preset: Annotated[str, Field(max_length=64, pattern=REQUESTED)] | None = Field(
+        None,
+        description="A named bundle of defaults; fields you set win over it. One of the model's `presets`, with its "
+        "version, or without for the newest.",
+        examples=["portrait", "portrait@1"],
     )
     labels: Labels = Field(default_factory=dict, description="Your own words for finding the job again.")
 

@@ -79,12 +79,13 @@ class JobService:
 
     async def _create(self, request: CreateJobRequest, correlation_id: str, key: str | None) -> Created:
         choice = await self._catalog.choose(request.model_id, request.provider)
+        filled = intake.with_preset(request, choice.presets)
         warnings = intake.warnings_of(request)
         if choice.warning:
             warnings.append(choice.warning)
         with self._admission.writing() as held_before:
             await self._admission.require_place(held_before)
-            columns = self._columns(request, choice.model_id, warnings)
+            columns = self._columns(filled, choice.model_id, warnings)
             made = resource.fresh(
                 columns,
                 queue_position=self._admission.added(),
@@ -137,7 +138,7 @@ class JobService:
             "provider": request.provider,
             "model_id": model_id,
             "params": intake.params_of(request),
-            "preset": None,
+            "preset": request.preset,
             "labels": request.labels,
             "warnings": warnings,
             "count": request.count,

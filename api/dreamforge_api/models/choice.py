@@ -1,7 +1,7 @@
 """Which model a job gets: one rule for requests and for RenderJobs; pure."""
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 from sqlalchemy import RowMapping
 
@@ -9,18 +9,19 @@ from dreamforge.errors import DreamForgeError
 from dreamforge.models import EPICREALISM, SKETCH, SKETCH_PROVIDER, BackendMode, ModelKind
 
 SKETCH_WARNING = (
-    "Rendered by `sketch`, which is not a diffusion model: no SDXL checkpoint is installed. To get SDXL, start with "
-    "`dreamforge up --backend sdxl --model FILE` or set DF_GENERATE_MODEL_PATH to a .safetensors file."
+    "Rendered by `sketch`, which is not a diffusion model: no SDXL checkpoint is installed. To get SDXL, install one "
+    "with `dreamforge model download REF`, or set DF_GENERATE_MODEL_PATH to a .safetensors file."
 )
 #: Said of a job that came with a seed for several items (FR-008).
 SEED_IGNORED = "seed is ignored because count is above 1: each item draws its own seed right before it is rendered."
 
 
 class Choice(NamedTuple):
-    """The model a job gets; ``warning`` when it is not what the client may think."""
+    """The model a job gets, with the presets it brings; ``warning`` when it is not what the client may think."""
 
     model_id: str
     warning: str | None = None
+    presets: Mapping[str, Any] = {}
 
 
 class NoModel(DreamForgeError):
@@ -36,27 +37,43 @@ def choose(
 ) -> Choice:
     """The model that is asked for, else the default; ``configured`` is the id of a checkpoint placed by hand.
 
-    Raises :class:`NoModel`.
+    Of a slug, the version that was registered last. Raises :class:`NoModel`.
     """
-    usable = {row["id"]: row["kind"] for row in registry if row["installed"] and row["enabled"]}
+    rows = sorted(registry, key=lambda row: row["ordinal"])
+    usable = {row["id"]: row for row in rows if row["installed"] and row["enabled"]}
+    newest = {row["slug"]: row for row in usable.values()} | usable  # an id wins over a slug
     if model_id is not None:
-        if model_id not in usable:
-            raise NoModel("No model of this id is installed and enabled", usable)
-        return Choice(model_id)
+        if model_id not in newest:
+            raise NoModel(_why_not(rows, model_id), usable)
+        return _choice(newest[model_id])
     if mode is BackendMode.SKETCH or provider == SKETCH_PROVIDER:
         return _sketch(usable, None)
-    checkpoints = [id_ for id_, kind in usable.items() if kind == ModelKind.SDXL_CHECKPOINT]
-    for preferred in (configured, EPICREALISM):
-        if preferred is not None and preferred in checkpoints:
-            return Choice(preferred)
-    if len(checkpoints) == 1:
-        return Choice(checkpoints[0])
-    if mode is BackendMode.AUTO:
+    checkpoints = [row for row in usable.values() if row["kind"] == ModelKind.SDXL_CHECKPOINT]
+    slugs = {row["slug"] for row in checkpoints}
+    for preferred in (configured, EPICREALISM, *(slugs if len(slugs) == 1 else ())):
+        if preferred is not None and (found := newest.get(preferred)) is not None:
+            return _choice(found)
+    if mode is BackendMode.AUTO and not checkpoints:
         return _sketch(usable, SKETCH_WARNING)
     raise NoModel("No default model: name one with model_id", usable)
 
 
-def _sketch(usable: dict[str, str], warning: str | None) -> Choice:
+def _choice(row: RowMapping) -> Choice:
+    return Choice(row["id"], presets=row["presets"])
+
+
+def _why_not(rows: Iterable[RowMapping], model_id: str) -> str:
+    """Of several versions, the newest one's reason."""
+    known = [row for row in rows if model_id in (row["id"], row["slug"])]
+    if not known:
+        return "No model of this id is installed and enabled"
+    row = known[-1]
+    if row["installed"]:
+        return f"The model {row['id']} is not enabled"
+    return f"The model {row['id']} is registered, but not installed: {row['problem'] or 'its files are missing'}"
+
+
+def _sketch(usable: Mapping[str, RowMapping], warning: str | None) -> Choice:
     if SKETCH.id not in usable:
         raise NoModel("The sketch model is switched off", usable)
-    return Choice(SKETCH.id, warning)
+    return Choice(SKETCH.id, warning, usable[SKETCH.id]["presets"])

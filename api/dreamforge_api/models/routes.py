@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query, Request
 from pydantic_core import to_json
 from starlette.responses import Response
 
+from dreamforge import presets
 from dreamforge.db import registry
 from dreamforge.errors import ErrorCode
 from dreamforge_api import times
@@ -55,5 +56,10 @@ async def get_model(request: Request, model_id: str) -> Response:
 
 
 def _resource(row: Mapping[Any, Any]) -> dict[str, Any]:
-    shown = {name: row[name] for name in _FIELDS}
-    return shown | {"created_at": times.text(row["created_at"]), "updated_at": times.text(row["updated_at"])}
+    offered = presets.offered(presets.read(row["presets"]))
+    return {name: row[name] for name in _FIELDS} | {
+        "presets": {name: {**preset.model_dump(), "defaults": preset.fills} for name, preset in offered.items()},
+        "verified_at": times.text_or_none(row["verified_at"]),
+        "created_at": times.text(row["created_at"]),
+        "updated_at": times.text(row["updated_at"]),
+    }

@@ -10,7 +10,8 @@ from typing import Any
 from sqlalchemy import Select, TextClause, select, text
 
 from dreamforge.db.tables import model_events, models
-from dreamforge.models import ModelDescriptor, parameters_schema
+from dreamforge.forms import parameters_schema
+from dreamforge.models import ModelDescriptor
 
 
 def listing(enabled_only: bool) -> Select[tuple[Any, ...]]:
@@ -65,7 +66,7 @@ RETURNING kind, detail
 def upsert_parameters(model: ModelDescriptor) -> dict[str, Any]:
     """Parameters of :data:`UPSERT`."""
     given = model.model_dump(mode="json", include={"id", "enabled", *_COLUMNS} - {"verified_at"})
-    given |= {"parameters_schema": parameters_schema(), "verified_at": model.verified_at}
+    given |= {"parameters_schema": parameters_schema(model.presets), "verified_at": model.verified_at}
     return given | {name: None if given[name] is None else json.dumps(given[name]) for name in _JSON}
 
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic_core import PydanticCustomError
 
+from dreamforge.errors import ErrorCode
 from dreamforge.models import DEFAULT_PROVIDER, PROVIDERS, SKETCH_PROVIDER
 from dreamforge_api import times
 from dreamforge_api.jobs import intake, resource
@@ -16,6 +17,10 @@ from dreamforge_api.jobs.schemas import CreateJobRequest
 from dreamforge_api.models.choice import SEED_IGNORED
 from dreamforge_api.parameters import cursor_of, id_of_cursor
 from dreamforge_api.problem import Problem, value_class
+
+
+def filled(body: dict[str, Any], own: dict[str, Any] | None = None) -> CreateJobRequest:
+    return intake.with_preset(intake.validated({"prompt": "x", **body}), own or {})
 
 
 @pytest.mark.parametrize(
@@ -45,9 +50,43 @@ def test_label_order_does_not_matter() -> None:
 
 
 def test_a_preset_loses_to_what_was_given_and_null_is_not_given() -> None:
-    made = intake.validated({"prompt": "x", "preset": "draft", "steps": 99, "width": None})
+    made = filled({"preset": "draft", "steps": 99, "width": None})
     assert (made.steps, made.width, made.height) == (99, 768, 768)
     assert "preset" not in intake.params_of(made)
+    assert intake.params_of(made)["scheduler"] == "dpmpp_2m_karras"
+
+
+def test_a_models_own_preset_wins_and_its_versioned_name_is_kept() -> None:
+    own = {
+        "draft@2": {"gpu_memory_gib": 6, "defaults": {"steps": 4, "guidance": 1.5, "scheduler": "euler_a"}},
+        "draft@10": {"gpu_memory_gib": 6, "defaults": {"steps": 10}},
+        "standard@1": {"gpu_memory_gib": 6, "defaults": {"steps": 20}},
+    }
+    named = {name: filled({"preset": name}, own) for name in ("draft", "draft@1", "draft@2", "standard", "quality")}
+    assert {name: (made.preset, made.steps) for name, made in named.items()} == {
+        "draft": ("draft@10", 10),
+        "draft@1": ("draft@1", 12),
+        "draft@2": ("draft@2", 4),
+        "standard": ("standard@1", 20),
+        "quality": ("quality@1", 50),
+    }
+    assert (named["draft@2"].guidance, named["draft@2"].scheduler) == (1.5, "euler_a")
+    assert (named["draft"].width, named["standard"].width) == (1024, 1024), "no mixture of two presets"
+
+
+def test_a_preset_that_the_model_lacks_is_refused_with_those_it_has() -> None:
+    own = {"fast@1": {"gpu_memory_gib": 6, "defaults": {"steps": 4}}}
+    with pytest.raises(Problem) as refused:
+        filled({"preset": "draft@2"}, own)
+    assert refused.value.code is ErrorCode.UNKNOWN_PRESET
+    assert {"fast", "fast@1", "draft", "draft@1"} <= set(refused.value.details[0]["allowed"])
+
+
+def test_with_a_preset_the_same_body_is_the_same_whatever_the_preset_means_by_then() -> None:
+    body = {"prompt": "x", "preset": "draft"}
+    assert intake.fingerprint(intake.validated(body)) == intake.fingerprint(intake.validated(body | {"width": None}))
+    others: list[dict[str, Any]] = [{}, {"steps": 30}, {"steps": 12}, {"preset": "quality"}, {"preset": None}]
+    assert len({intake.fingerprint(intake.validated(body | other)) for other in others}) == len(others)
 
 
 def test_a_preset_hides_no_mistake() -> None:
