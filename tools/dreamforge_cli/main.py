@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
-from dreamforge_cli import console, dlq, jobs, model
+from dreamforge_cli import console, dlq, jobs
 from dreamforge_cli.demo import demo
 from dreamforge_cli.doctor import doctor
+from dreamforge_cli.model.app import app as model
 from dreamforge_cli.up.command import up
 
 app = typer.Typer(
@@ -23,7 +24,7 @@ app = typer.Typer(
 app.command()(up)
 app.command()(demo)
 app.add_typer(jobs.app, name="jobs")
-app.add_typer(model.app, name="model")
+app.add_typer(model, name="model")
 app.add_typer(dlq.app, name="dlq")
 app.command()(doctor)
 

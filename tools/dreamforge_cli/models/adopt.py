@@ -52,12 +52,19 @@ class Wishes:
 
 
 def adopt(root: Path, path: Path, wishes: Wishes, on_bytes: Callable[[int], None]) -> Outcome:
-    """Install the checkpoint at ``path``, which stays where it is. ``on_bytes`` hears what is read for the hash."""
+    """Install the checkpoint at ``path``, which stays where it is. ``on_bytes`` hears how much is read so far."""
+    read = 0
+
+    def count(size: int) -> None:
+        nonlocal read
+        read += size
+        on_bytes(read)
+
     try:
         real = path.expanduser().resolve(strict=True)
         sdxl.inspect(real)
         config = _configuration(root, real, wishes.config)
-        sha256 = digest.read(real, on_bytes=on_bytes)
+        sha256 = digest.read(real, on_bytes=count)
     except OSError as error:
         raise BadReference(f"{path}: {error.strerror}") from None
     except JobError as error:

@@ -15,8 +15,9 @@ from dreamforge.models import FileRole, ModelFile, ModelKind
 from dreamforge.models_root import CONFIG_FOLDER, DESCRIPTOR, BadDescriptor, InstalledModel
 from dreamforge_cli.models import disk, verify
 from dreamforge_cli.models.errors import BadReference, IntegrityError
+from dreamforge_cli.models.fetch.limits import Fetched
 from dreamforge_cli.models.progress import Reporter
-from dreamforge_cli.models.sources.base import ResolvedFile, ResolvedModel
+from dreamforge_cli.models.sources.base import Configuration, ResolvedFile, ResolvedModel
 from dreamforge_cli.models.staging import Staging
 
 
@@ -27,8 +28,12 @@ class Sources(Protocol):
         """What the reference means right now."""
         ...
 
-    def fetch(self, file: ResolvedFile, destination: Path, on_progress: Callable[[int], None]) -> str:
-        """Put the file's verified bytes at ``destination``; their sha256. Hears how many bytes are there."""
+    def configuration(self, reference: str) -> Configuration:
+        """The small files of the pipeline that the reference names."""
+        ...
+
+    def fetch(self, file: ResolvedFile, destination: Path, on_bytes: Callable[[int], None]) -> Fetched:
+        """Put the file's verified bytes at ``destination``. ``on_bytes`` hears how many are there."""
         ...
 
 
@@ -94,25 +99,23 @@ class Installer:
     def _obtain(self, file: ResolvedFile, staging: Staging) -> tuple[ModelFile, int]:
         """One file, in the staging room and verified, and how much of it had to be fetched."""
         destination = staging.file(file.path)
+        received = 0
         sha256 = _here(file, destination, self.root) or _salvaged(file, staging, self.root)
-        fetched = sha256 is None
         if sha256 is None:
-            sha256 = self.sources.fetch(file, destination, partial(self.reporter.here, file.path))
+            fetched = self.sources.fetch(file, destination, partial(self.reporter.here, file.path))
+            sha256, received = fetched.sha256, fetched.received_bytes
             digest.remember(destination, sha256, digest.memory_of(self.root))
         size = destination.stat().st_size
         self.reporter.here(file.path, size)
-        return ModelFile(path=file.path, role=file.role, size_bytes=size, sha256=sha256), size if fetched else 0
+        return ModelFile(path=file.path, role=file.role, size_bytes=size, sha256=sha256), received
 
     def _with_configuration(self, resolved: ResolvedModel) -> tuple[Sequence[ResolvedFile], str | None]:
         """The model's files with a configuration among them, and where that is from when not from the model."""
         has = any(file.role is FileRole.CONFIG for file in resolved.files)
         if has or resolved.kind is not ModelKind.SDXL_CHECKPOINT:
             return resolved.files, None
-        config = self.sources.resolve(self.config_ref)
-        small = [file for file in config.files if file.role is FileRole.CONFIG]
-        if not small:
-            raise BadReference(f"DF_SDXL_CONFIG_REF: {self.config_ref} has no configuration of SDXL")
-        return (*resolved.files, *small), config.source_uri
+        config = self.sources.configuration(self.config_ref)
+        return (*resolved.files, *config.files), config.source_uri
 
 
 def installed(place: Path) -> InstalledModel | None:

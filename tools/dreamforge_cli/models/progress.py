@@ -4,7 +4,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping
-from types import TracebackType
 from typing import Any, Protocol, Self
 
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
@@ -119,10 +118,30 @@ class Lines:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.ended()
+
+
+class Silent:
+    """For programs that want one answer at the end."""
+
+    def remark(self, line: str) -> None:
+        console.remarks.print(console.harmless(line))
+
+    def started(self, what: str, sizes: Mapping[str, int | None]) -> None:
+        """Nobody listens."""
+
+    def here(self, name: str, size_bytes: int) -> None:
+        """Nobody listens."""
+
+    def ended(self) -> None:
+        """Nobody listens."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Nothing to put away."""
 
 
 class Bar:
@@ -161,9 +180,7 @@ class Bar:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.ended()
 
 

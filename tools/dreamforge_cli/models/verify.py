@@ -1,6 +1,7 @@
 """Are the bytes on the disk those that were installed? Every file is read, nothing that is remembered is believed."""
 
 import os
+import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,6 +13,10 @@ from dreamforge.checkpoints import configuration, digest, sdxl
 from dreamforge.errors import JobError
 from dreamforge.models import ModelFile, ModelKind
 from dreamforge.models_root import CONFIG_FOLDER, Found, InstalledModel
+
+
+class Interrupted(Exception):
+    """The command was told to stop; ends the threads that read."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +51,21 @@ def verify(root: Path, found: Iterable[Found], on_bytes: Callable[[str, int], No
     models = list(found)
     jobs = [(one, file) for one in models if one.model for file in one.model.files]
     jobs.sort(key=lambda job: -job[1].size_bytes)
+    over = threading.Event()
+
+    def heard(name: str, size: int) -> None:
+        if over.is_set():
+            raise Interrupted
+        on_bytes(name, size)
+
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        verdicts = pool.map(lambda job: _file(root, job[0], job[1], on_bytes), jobs)
-        by_file = {(one.folder, verdict.path): verdict for (one, _), verdict in zip(jobs, verdicts, strict=True)}
+        try:
+            verdicts = list(pool.map(lambda job: _file(root, job[0], job[1], heard), jobs))
+        except BaseException:  # Ctrl-C must not wait for gigabytes
+            over.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    by_file = {(one.folder, verdict.path): verdict for (one, _), verdict in zip(jobs, verdicts, strict=True)}
     return [_model(one, by_file) for one in models]
 
 

@@ -1,0 +1,17 @@
+"""The Typer application of `dreamforge model`."""
+
+import typer
+
+from dreamforge_cli.model.download import download
+from dreamforge_cli.model.listing import list_models
+from dreamforge_cli.model.upkeep import adopt, remove, verify
+
+app = typer.Typer(
+    help="Get models, see which are there, check them, take them away. docs/models.md walks through all of it.",
+    no_args_is_help=True,
+)
+app.command()(download)
+app.command("list")(list_models)
+app.command()(verify)
+app.command()(remove)
+app.command()(adopt)

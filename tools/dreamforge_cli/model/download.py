@@ -1,0 +1,128 @@
+"""`dreamforge model download`: from a reference to an installed model, and what is said of it on the way."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx
+import typer
+
+from dreamforge import models_root
+from dreamforge.settings import load
+from dreamforge_cli import console
+from dreamforge_cli.model.places import DataOption, Places, RootOption, edge, places, register
+from dreamforge_cli.models import progress, reference
+from dreamforge_cli.models.fetch.fetcher import fetch
+from dreamforge_cli.models.fetch.guard import open_client
+from dreamforge_cli.models.fetch.limits import Fetched, Limits
+from dreamforge_cli.models.install import Installer, Outcome
+from dreamforge_cli.models.settings import ModelSettings
+from dreamforge_cli.models.sources.base import Configuration, ResolvedFile, ResolvedModel, SourceContext
+
+_KEPT = "What was fetched is kept: the same command goes on from there."
+
+
+def download(
+    ref: Annotated[
+        str,
+        typer.Argument(
+            metavar="REF",
+            help="hf:OWNER/REPOSITORY@REVISION#FILE or civitai:MODEL@VERSION; all from @ on may be left out. The "
+            "address of the model's page does as well.",
+        ),
+    ],
+    slug: Annotated[
+        str | None, typer.Option("--id", help="What jobs call it, instead of a name made from its own.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="What people call it.")] = None,
+    root: RootOption = None,
+    data: DataOption = None,
+    parallel: Annotated[int, typer.Option(min=1, max=32, help="Parts of a file that are fetched at a time.")] = 4,
+    allow_unscanned: Annotated[
+        bool, typer.Option("--allow-unscanned", help="Take files of CivitAI that it has not scanned, or found bad.")
+    ] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="One JSON line a second, and one for each thing said.")
+    ] = False,
+) -> None:
+    """Fetch a model, check every byte, install and register it. Give it again to go on after an interruption.
+
+    Only .safetensors checkpoints of SDXL are taken. A model counts only when its sha256 is the one that its source
+    tells. HF_TOKEN and CIVITAI_TOKEN are for files that need a login.
+
+    Exit status: 0 installed (or it was already), 2 wrong usage, 3 network, 4 the bytes are wrong, 5 not allowed,
+    6 disk.
+    """
+    with edge(json, _KEPT):
+        settings = load(ModelSettings)
+        where = places(settings, root, data)
+        limits = Limits(connections=parallel)
+        with (
+            progress.reporter(json) as reporter,
+            open_client(settings.model_allowed_hosts, connections_per_host=parallel + 1) as client,
+        ):
+            if settings.model_allowed_hosts:
+                hosts = ", ".join(settings.model_allowed_hosts)
+                reporter.remark(f"DF_MODEL_ALLOWED_HOSTS: plain http and private addresses are allowed for {hosts}")
+            network = Network(client, context(settings, client, limits, allow_unscanned), limits)
+            outcome = Installer(where.root, network, settings.sdxl_config_ref, reporter).install(ref, slug, name)
+        told(where, outcome, json)
+
+
+def context(settings: ModelSettings, client: httpx.Client, limits: Limits, allow_unscanned: bool) -> SourceContext:
+    """What sources are given."""
+    return SourceContext(client, settings.tokens, settings.endpoints, allow_unscanned, limits)
+
+
+@dataclass(frozen=True)
+class Network:
+    """References and files, over one client."""
+
+    client: httpx.Client
+    sources: SourceContext
+    limits: Limits
+
+    def resolve(self, ref: str) -> ResolvedModel:
+        return reference.resolve(ref, self.sources)
+
+    def configuration(self, ref: str) -> Configuration:
+        return reference.configuration(ref, self.sources)
+
+    def fetch(self, file: ResolvedFile, destination: Path, on_bytes: Callable[[int], None]) -> Fetched:
+        return fetch(file, destination, self.client, self.limits, lambda done, _total: on_bytes(done))
+
+
+def told(where: Places, outcome: Outcome, json: bool) -> None:
+    """Register what is installed and say what it came to."""
+    model = outcome.model
+    reason = register(where, [models_root.descriptor(where.root, model, None)])
+    facts: dict[str, Any] = {
+        "id": model.id,
+        "name": model.name,
+        "folder": str(outcome.folder),
+        "source": model.source_uri,
+        "sha256": model.checkpoint.sha256,
+        "size": model.checkpoint.size_bytes,
+        "fetched": outcome.fetched_bytes,
+        "registered": reason is None,
+    }
+    if json:
+        console.as_json_line({"event": "already_installed" if outcome.already else "installed", **facts})
+        return
+    later = f"not yet: {reason}; a server finds it by itself when it looks into this folder"
+    facts["registered"] = "yes" if reason is None else later
+    facts |= {"size": size(model.checkpoint.size_bytes), "fetched": size(outcome.fetched_bytes)}
+    console.results.print(f"{model.id} {'is there already' if outcome.already else 'is installed'}")
+    console.facts([(f"  {name}", value) for name, value in facts.items() if name != "id"])
+    console.results.print(f'next: dreamforge jobs create "a lighthouse at dawn" --model {model.id} --watch --out .')
+
+
+def size(count: int) -> str:
+    """Bytes for people."""
+    amount, unit = float(count), "B"
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if amount < 1024 or unit == "GiB":
+            break
+        amount /= 1024
+    return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.2f} {unit}"

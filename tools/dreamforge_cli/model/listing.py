@@ -1,0 +1,75 @@
+"""`dreamforge model list`: what the server knows, and without one what lies on the disk."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dreamforge import models_root
+from dreamforge.models_root import Found
+from dreamforge.settings import load
+from dreamforge_cli import console
+from dreamforge_cli.client import Client, ServerUnreachable
+from dreamforge_cli.model.download import size
+from dreamforge_cli.model.places import DataOption, JsonOption, RootOption, edge, places
+from dreamforge_cli.models.settings import ModelSettings
+from dreamforge_cli.server import server
+from dreamforge_cli.settings import CliSettings
+
+
+def list_models(
+    enabled: Annotated[bool | None, typer.Option("--enabled/--disabled", help="Only those.")] = None,
+    root: RootOption = None,
+    data: DataOption = None,
+    json: JsonOption = False,
+) -> None:
+    """List models: those the server knows; with --root, --data or no server running, those in the models root."""
+    with edge():
+        settings = load(CliSettings)
+        named = "api_base" in settings.model_fields_set
+        if root or data or not (named or _answers(settings.api_base)):
+            where = places(load(ModelSettings), root, data)
+            items, source = [on_disk(where.root, found) for found in models_root.scan(where.root)], "disk"
+            if not (root or data):
+                console.remarks.print(f"no server at {settings.api_base}: these are the models in {where.root}")
+        else:
+            items, source = _registered(enabled), "server"
+    if json:
+        console.as_json({"items": items, "source": source})
+        return
+    console.table(["ID", "KIND", "INSTALLED", "ENABLED", "SIZE", "SHA256", "NAME"], [_row(item) for item in items])
+
+
+def on_disk(root: Path, found: Found) -> dict[str, Any]:
+    """A folder of the models root as the registry would show it; ``enabled`` is known to the registry alone."""
+    if found.model is None:
+        return {
+            "id": found.folder.name,
+            "installed": False,
+            "problem": found.problem,
+            "local_path": str(found.folder),
+        }
+    entry = models_root.descriptor(root, found.model, found.problem).model_dump(mode="json")
+    return {**entry, "enabled": None}
+
+
+def _registered(enabled: bool | None) -> list[dict[str, Any]]:
+    with server() as client:
+        return client.models(enabled=None if enabled is None else str(enabled).lower())
+
+
+def _answers(base: str) -> bool:
+    try:
+        with Client(base) as client:
+            client.models()
+    except ServerUnreachable:
+        return False
+    return True
+
+
+def _row(item: dict[str, Any]) -> list[object]:
+    there = "yes" if item["installed"] else f"no: {item['problem']}" if item.get("problem") else "no"
+    enabled = {True: "yes", False: "no"}.get(item.get("enabled"), "")  # type: ignore[arg-type]  # None has no word
+    bytes_ = item.get("size_bytes")
+    hashed = str(item.get("checkpoint_hash") or "")[:12]
+    return [item["id"], item.get("kind"), there, enabled, size(bytes_) if bytes_ else "", hashed, item.get("name")]

@@ -1,0 +1,161 @@
+"""`dreamforge model verify`, `remove` and `adopt`: models that are on this disk."""
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dreamforge import models_root
+from dreamforge.errors import Unavailable
+from dreamforge.models_root import Found
+from dreamforge.settings import load
+from dreamforge_cli import console
+from dreamforge_cli.exits import JOB_FAILED
+from dreamforge_cli.model.download import told
+from dreamforge_cli.model.places import (
+    DataOption,
+    JsonOption,
+    Places,
+    RootOption,
+    edge,
+    open_registry,
+    places,
+    register,
+)
+from dreamforge_cli.models import adopt as adoption
+from dreamforge_cli.models import progress, removal
+from dreamforge_cli.models import verify as verification
+from dreamforge_cli.models.errors import BadReference
+from dreamforge_cli.models.settings import ModelSettings
+from dreamforge_cli.models.verify import Verdict
+
+ModelId = Annotated[str, typer.Argument(metavar="ID", help="As `model list` shows it; the part before @ is enough.")]
+
+
+def verify(
+    model_id: Annotated[str | None, typer.Argument(metavar="[ID]", help="One model; without it, all.")] = None,
+    root: RootOption = None,
+    data: DataOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Read every byte of the installed models and compare with what was installed; brings the registry up to date.
+
+    Exit status 1 when something is wrong. The cure is to download the model again: only what is wrong is fetched.
+    """
+    with edge(kept="Nothing was changed."):
+        where = places(load(ModelSettings), root, data)
+        found = named(where.root, model_id) if model_id else list(models_root.scan(where.root))
+        with progress.Silent() if json else progress.Bar() as reporter:
+            reporter.started("verify", _sizes(found))
+            verdicts = verification.verify(where.root, found, reporter.here)
+        reason = _settle(where, verdicts)
+    if json:
+        console.as_json({"items": [_item(verdict) for verdict in verdicts], "registered": reason is None})
+    else:
+        _show(where, verdicts, reason)
+    if any(verdict.problem for verdict in verdicts):
+        raise typer.Exit(JOB_FAILED)
+
+
+def remove(
+    model_id: ModelId,
+    root: RootOption = None,
+    data: DataOption = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also when the registry can't say whether jobs use it.")
+    ] = False,
+) -> None:
+    """Take a model off the disk and out of the registry. Refuses while jobs that are not over use it."""
+    with edge(kept="Give the same command again to finish."):
+        where = places(load(ModelSettings), root, data)
+        one = removal.only(named(where.root, model_id))
+        registry = None if where.database_url is None or force else open_registry(where)
+        try:
+            removal.remove(where.root, one, registry)
+        except Unavailable as error:
+            hint = "so it is not known whether jobs use it; --force removes it all the same"
+            raise Unavailable(f"{error}; {hint}") from error
+        console.results.print(f"{console.harmless(one.folder.name)} removed")
+
+
+def adopt(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="An SDXL checkpoint, one .safetensors file.")],
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config", metavar="DIR", help="Folder with model_index.json and tokenizers, if not beside it."
+        ),
+    ] = None,
+    slug: Annotated[
+        str | None, typer.Option("--id", help="What jobs call it, instead of a name made from its own.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="What people call it.")] = None,
+    copy: Annotated[bool, typer.Option("--copy", help="Copy the bytes even where a hard link would do.")] = False,
+    root: RootOption = None,
+    data: DataOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Make a checkpoint that lies on this machine a model like any other. Asks nothing of the network.
+
+    FILE stays where it is: the model gets a hard link to the same bytes, or a copy where the disk is another one.
+    Where it came from is looked up in what lies beside it (a model's descriptor, or NAME.civitai.info).
+    """
+    with edge(json, "Nothing was installed."):
+        where = places(load(ModelSettings), root, data)
+        with progress.reporter(json) as reporter:
+            size = file.stat().st_size if file.is_file() else None
+            reporter.started(file.name, {file.name: size})
+            wishes = adoption.Wishes(slug, name, config, copy)
+            outcome = adoption.adopt(where.root, file, wishes, partial(reporter.here, file.name))
+        told(where, outcome, json)
+
+
+def named(root: Path, model_id: str) -> list[Found]:
+    """The folders that an id or a slug means, newest verified last; raises :class:`BadReference` when none."""
+    found = [
+        one for one in models_root.scan(root) if model_id in (one.folder.name, one.folder.name.partition("@")[0])
+    ]
+    if not found:
+        raise BadReference(
+            f"no model {model_id!r} in {root}; `dreamforge model list --root {root}` shows what is there"
+        )
+    return found
+
+
+def _sizes(found: list[Found]) -> dict[str, int | None]:
+    return {
+        f"{one.folder.name}/{file.path}": file.size_bytes for one in found if one.model for file in one.model.files
+    }
+
+
+def _settle(where: Places, verdicts: list[Verdict]) -> str | None:
+    """Stamp what is right, register everything; why the registry does not know, if it doesn't."""
+    described = []
+    for verdict in verdicts:
+        if verdict.model is None:
+            continue
+        model = verdict.model if verdict.problem else verification.stamp(where.root, verdict.model)
+        described.append(models_root.descriptor(where.root, model, verdict.problem))
+    return register(where, described)
+
+
+def _item(verdict: Verdict) -> dict[str, Any]:
+    files = [{"path": file.path, "sha256": file.sha256, "problem": file.problem} for file in verdict.files]
+    return {"id": verdict.id, "ok": verdict.problem is None, "problem": verdict.problem, "files": files}
+
+
+def _show(where: Places, verdicts: list[Verdict], reason: str | None) -> None:
+    if not verdicts:
+        console.results.print(f"no models in {where.root}")
+        return
+    for verdict in verdicts:
+        wrong = [f"{file.path} {file.problem}" for file in verdict.files if file.problem]
+        said = "; ".join(wrong) or verdict.problem or f"ok, {len(verdict.files)} files"
+        console.results.print(f"{console.harmless(verdict.id)}: {console.harmless(said)}")
+        if verdict.problem and verdict.model and verdict.model.provenance.source != "file":
+            console.results.print(
+                f"  mend it: dreamforge model download {console.harmless(verdict.model.source_uri)}"
+            )
+    if reason:
+        console.remarks.print(f"the registry was not told: {reason}")
