@@ -35,6 +35,7 @@ SECTIONS = {
     "RunnerSettings": "Runner (python -m dreamforge_runner)",
     "OperatorSettings": "Operator (kopf run -m dreamforge_operator.handlers)",
     "SdxlSettings": "SDXL backend (render child of the runner)",
+    "PlanSettings": "SDXL: how fast, and how (docs/performance.md)",
     "UpSettings": "Command line (dreamforge up)",
     "CliSettings": "Command line (dreamforge jobs, dreamforge demo)",
     "ModelSettings": "Models (dreamforge model)",

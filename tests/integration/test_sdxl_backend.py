@@ -101,8 +101,11 @@ def test_items_of_a_job_do_not_depend_on_their_order(backend: SdxlBackend):
 
 def test_every_scheduler_is_the_class_it_is_named_for(backend: SdxlBackend):
     for scheduler in Scheduler:
-        notices(backend, scheduler=scheduler.value)
-        used = backend._engine._pipe.scheduler
+        backend.begin(params(scheduler=scheduler.value))
+        job = backend._engine._job
+        assert job is not None
+        used = job.denoiser._sampler.scheduler
+        backend.end()
         assert type(used).__name__ == RECIPES[scheduler].class_name
         for name, value in RECIPES[scheduler].overrides.items():
             assert used.config[name] == value
@@ -160,27 +163,54 @@ def test_golden_catches_another_seed(backend: SdxlBackend):
     assert renders.difference(other, renders.committed("euler")) > 20 * renders.TOLERANCE
 
 
-@pytest.mark.parametrize(
-    "latents", [{}, {"latents_mean": [0.1, -0.2, 0.3, 0.4], "latents_std": [0.9, 1.1, 1.2, 0.8]}]
-)
-def test_pixels_are_those_of_the_library(latents: dict[str, Any], files: tiny_sdxl.TinySdxl, model_folder: Path):
-    """The pipeline's own way, prompt to picture in one call, is the reference."""
-    from diffusers import StableDiffusionXLPipeline  # noqa: PLC0415 - seconds; only where torch is installed
+@pytest.fixture(scope="module")
+def library(files: tiny_sdxl.TinySdxl) -> Callable[..., bytes]:
+    """The pipeline's own way, prompt to picture in one call."""
+    return library_with(files, files.config)
+
+
+def library_with(files: tiny_sdxl.TinySdxl, config: Path) -> Callable[..., bytes]:
+    import diffusers  # noqa: PLC0415 - seconds; only where torch is installed
     from torch import Generator  # noqa: PLC0415
 
+    untyped: Any = diffusers
+    pipe = untyped.StableDiffusionXLPipeline.from_single_file(
+        str(files.checkpoint), config=str(config), local_files_only=True, add_watermarker=False
+    )
+    pipe.set_progress_bar_config(disable=True)
+    own = pipe.scheduler.config
+
+    def draw(scheduler: Scheduler = Scheduler.EULER, *, seed: int = 1, steps: int = 3, **settings: Any) -> bytes:
+        recipe = RECIPES[scheduler]
+        pipe.scheduler = getattr(untyped, recipe.class_name).from_config(own, **recipe.overrides)
+        settings = {"negative_prompt": "blurry", "guidance_scale": 7.0, **settings}
+        image = pipe(
+            "a red fox", width=256, height=256, num_inference_steps=steps,
+            generator=Generator("cpu").manual_seed(seed), **settings,
+        ).images[0]  # fmt: skip
+        return bytes(image.tobytes())
+
+    return draw
+
+
+@pytest.mark.parametrize("scheduler", Scheduler)
+def test_pixels_are_those_of_the_library(scheduler: Scheduler, backend: SdxlBackend, library: Callable[..., bytes]):
+    ours = picture(backend, negative_prompt="blurry", steps=3, scheduler=scheduler.value)
+    assert ours == library(scheduler)
+
+
+def test_pixels_without_guidance_are_those_of_the_library(backend: SdxlBackend, library: Callable[..., bytes]):
+    assert picture(backend, guidance=0.0, steps=3) == library(guidance_scale=0.0, negative_prompt=None)
+
+
+def test_pixels_with_scaled_latents_are_those_of_the_library(files: tiny_sdxl.TinySdxl, model_folder: Path):
+    latents = {"latents_mean": [0.1, -0.2, 0.3, 0.4], "latents_std": [0.9, 1.1, 1.2, 0.8]}
     config = model_folder / "config" / "vae" / "config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), **latents}))
     ours = SdxlBackend(SdxlSettings(sdxl_config_path=model_folder / "config"))
     ours.load(renders.model(files))
-    pipe = StableDiffusionXLPipeline.from_single_file(
-        str(files.checkpoint), config=str(model_folder / "config"), local_files_only=True, add_watermarker=False
-    )
-    pipe.set_progress_bar_config(disable=True)
-    image = pipe(
-        "a red fox", negative_prompt="blurry", width=256, height=256, num_inference_steps=3, guidance_scale=7.0,
-        generator=Generator("cpu").manual_seed(1),
-    ).images[0]  # fmt: skip
-    assert picture(ours, negative_prompt="blurry", steps=3) == image.tobytes()
+    theirs = library_with(files, model_folder / "config")
+    assert picture(ours, negative_prompt="blurry", steps=3) == theirs()
 
 
 @pytest.mark.parametrize("stop_after", [1, 3])

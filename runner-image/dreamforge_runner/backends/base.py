@@ -6,9 +6,9 @@ next item denoises - then ``end``. ``load`` runs when the model differs from the
 errors itself, so nothing above it knows torch.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from dreamforge.errors import DreamForgeError
 from dreamforge.events import Level, Stage
@@ -28,21 +28,24 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Pixels:
-    """An 8-bit RGB image: ``rgb`` holds ``width * height * 3`` bytes, rows from the top."""
-
-    width: int
-    height: int
-    rgb: bytes
-
-
-@dataclass(frozen=True)
 class Notice:
     """Something a person should read in the job's log; ``code`` is a stable word."""
 
     code: str
     message: str
     level: Level = Level.INFO
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """An 8-bit RGB image: ``rgb`` holds ``width * height * 3`` bytes, rows from the top."""
+
+    width: int
+    height: int
+    rgb: bytes
+    #: How it was rendered, in a word for its metadata, where a backend has more than one way.
+    plan: str | None = None
+    notice: Notice | None = None
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,8 @@ class Memory:
 
 #: Called with the number of denoise steps done; returns False when the item must stop (``RenderCanceled``).
 OnStep = Callable[[int], bool]
+#: Called with what a person should know at once.
+OnNotice = Callable[[Notice], None]
 #: Called when a slow phase begins, so that a reader sees why nothing moves.
 OnStage = Callable[[Stage], None]
 
@@ -87,4 +92,20 @@ class Backend(Protocol):
 
     def end(self) -> Memory | None:
         """Free what the job used, keep the model; ``None`` when there is no device memory to speak of."""
+        ...
+
+
+@runtime_checkable
+class Batching(Protocol):
+    """What a backend may also do: render some items of a job together, and make itself warm."""
+
+    #: How many items it takes at once.
+    micro_batch: int
+
+    def denoise_many(self, items: Sequence[Item], on_step: OnStep, on_notice: OnNotice) -> Iterator[Any]:
+        """Latents of each item, in order, as they are done; ``on_step`` counts for all of them."""
+        ...
+
+    def warm_up(self) -> Sequence[Notice]:
+        """After ``load``: make the first job as quick as those that follow. Never raises."""
         ...

@@ -1,4 +1,4 @@
-"""The SDXL backend. ``engine`` is the only module of the project that imports torch and diffusers."""
+"""The SDXL backend. ``engine`` is the only package of the project that imports torch and diffusers."""
 
 from dreamforge_runner.backends.sdxl.backend import SdxlBackend
 

@@ -1,7 +1,7 @@
 """SDXL behind the backend port: checks the model's files before the libraries see them."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +9,8 @@ from dreamforge.checkpoints import configuration, digest, place, sdxl
 from dreamforge.errors import ErrorCode, JobError
 from dreamforge.settings import load
 from dreamforge.spec import ModelRef, RenderParams
-from dreamforge_runner.backends.base import Item, Memory, Notice, OnStep, Pixels
+from dreamforge_runner.backends.base import Item, Memory, Notice, OnNotice, OnStep, Pixels
+from dreamforge_runner.backends.sdxl.plan_settings import PlanSettings
 from dreamforge_runner.backends.sdxl.settings import SdxlSettings
 
 if TYPE_CHECKING:
@@ -36,10 +37,14 @@ class SdxlBackend:
     name = "sdxl"
     digital_source_type = "trainedAlgorithmicMedia"
 
-    def __init__(self, settings: SdxlSettings | None = None) -> None:
+    def __init__(self, settings: SdxlSettings | None = None, plan: PlanSettings | None = None) -> None:
         """Import torch and diffusers, which takes seconds: whoever makes a backend early has a warm one."""
         self._settings = settings or load(SdxlSettings)
-        self._engine = _import_engine(self._settings.sdxl_compile)
+        self._engine = _import_engine(plan or load(PlanSettings))
+
+    @property
+    def micro_batch(self) -> int:
+        return self._engine.plan.micro_batch
 
     def load(self, model: ModelRef) -> str:
         if model.path is None:
@@ -64,7 +69,13 @@ class SdxlBackend:
         return self._engine.begin(params)
 
     def denoise(self, item: Item, on_step: OnStep) -> Any:
-        return self._engine.denoise(item, on_step)
+        return next(self.denoise_many([item], on_step, lambda _: None))
+
+    def denoise_many(self, items: Sequence[Item], on_step: OnStep, on_notice: OnNotice) -> Iterator[Any]:
+        return self._engine.denoise(items, on_step, on_notice)
+
+    def warm_up(self) -> Sequence[Notice]:
+        return self._engine.warm_up()
 
     def decode(self, latents: Any) -> Pixels:
         return self._engine.decode(latents)
@@ -82,8 +93,8 @@ def _state(path: Path) -> tuple[int, ...] | None:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _import_engine(compile_blocks: bool) -> "Engine":
+def _import_engine(settings: PlanSettings) -> "Engine":
     os.environ.update(_LIBRARY_ENVIRONMENT)
     from dreamforge_runner.backends.sdxl.engine import Engine  # noqa: PLC0415 - reads that environment
 
-    return Engine(compile_blocks=compile_blocks)
+    return Engine(settings)

@@ -2,8 +2,8 @@
 
 A plan is chosen from the GPU's class by the versioned table below, changed field by field by settings, and told in
 each image's metadata (``hopper@1 micro_batch=4``). Nothing here needs torch. The values of the table come from
-published figures (``docs/performance.md`` names them); none was measured by this project on a GPU yet. A changed value
-is a new version, so that the name in an image keeps meaning what it meant.
+published figures (``docs/performance.md`` names them); none was measured by this project on a GPU yet. A changed
+value is a new version, so that the name in an image keeps meaning what it meant.
 """
 
 from collections.abc import Mapping
@@ -137,9 +137,7 @@ _TABLE = (
     Plan("ampere", 1, compile=Compile.REGIONAL),
     # Before 8.0 bfloat16 is emulated, and SDXL's VAE overflows in float16.
     Plan("turing", 1, dtype=Number.FLOAT16, vae_dtype=Number.FLOAT32),
-    Plan(
-        "cpu", 1, dtype=Number.FLOAT32, vae_dtype=Number.FLOAT32, memory_format=MemoryFormat.CONTIGUOUS, buckets=()
-    ),
+    Plan("cpu", 1, dtype=Number.FLOAT32, vae_dtype=Number.FLOAT32, memory_format=MemoryFormat.CONTIGUOUS, buckets=()),
 )
 PLANS: Mapping[str, Plan] = MappingProxyType({plan.name: plan for plan in _TABLE})
 

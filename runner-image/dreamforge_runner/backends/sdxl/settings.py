@@ -8,7 +8,7 @@ from dreamforge.settings import DfSettings
 
 
 class SdxlSettings(DfSettings):
-    """Where the backend finds and keeps files beside the checkpoint, and what it trades for speed."""
+    """Where the backend finds and keeps files beside the checkpoint."""
 
     sdxl_config_path: Path | None = Field(
         default=None,
@@ -18,8 +18,4 @@ class SdxlSettings(DfSettings):
     hash_cache_path: Path | None = Field(
         default=Path(".dreamforge/hashes"),
         description="Folder that remembers the sha256 of model files, so that each is read once.",
-    )
-    sdxl_compile: bool = Field(
-        default=False,
-        description="1 compiles the UNet's blocks on CUDA: faster images, but the first one waits for the compiler.",
     )

@@ -1,0 +1,69 @@
+"""From a checkpoint file to a pipeline on the device, laid out as the plan says."""
+
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+import transformers
+from diffusers import StableDiffusionXLPipeline
+
+from dreamforge.errors import ErrorCode, JobError
+from dreamforge_runner.backends.sdxl.plan import CPU, Device, Number, Plan
+
+
+def device() -> Device:
+    """What torch renders on: the first CUDA device it sees, else the CPU."""
+    if not torch.cuda.is_available():
+        return CPU
+    major, minor = torch.cuda.get_device_capability()
+    return Device(torch.cuda.get_device_name(), (major, minor))
+
+
+def number(kind: Number) -> torch.dtype:
+    """torch's own object for a number type."""
+    found = getattr(torch, kind.value)
+    assert isinstance(found, torch.dtype)  # noqa: S101 - narrows the type; the names are torch's
+    return found
+
+
+def build(path: Path, config: Path, plan: Plan, where: str) -> Any:
+    """The pipeline. Raises ``JobError`` for an incomplete file, else what the libraries raise."""
+    pipe = StableDiffusionXLPipeline.from_single_file(
+        str(path), config=str(config), local_files_only=True, add_watermarker=False, torch_dtype=number(plan.dtype)
+    )
+    _check_complete(pipe, path)
+    pipe.set_progress_bar_config(disable=True)
+    place(pipe, plan, where)
+    return pipe
+
+
+def place(pipe: Any, plan: Plan, where: str) -> None:
+    """Bring a pipeline's parts to the device ``where``, in the plan's numbers and layout."""
+    pipe.to(where)
+    pipe.vae.to(number(plan.vae_dtype))
+    layout = getattr(torch, plan.memory_format.value)
+    pipe.unet.to(memory_format=layout)
+    pipe.vae.to(memory_format=layout)
+    if where == "cuda":
+        torch.cuda.synchronize()  # The decode stream does not wait for the uploads by itself.
+
+
+def _check_complete(pipe: Any, path: Path) -> None:
+    """Text encoders load without the weights a file lacks, and then read memory that nobody wrote."""
+    for part in ("unet", "vae", "text_encoder", "text_encoder_2"):
+        lacking = [name for name, weight in getattr(pipe, part).named_parameters() if weight.is_meta]
+        if lacking:
+            raise JobError(
+                ErrorCode.MODEL_INVALID,
+                f"the checkpoint {path} lacks {len(lacking)} weights of its {part}, such as {lacking[0]}",
+            )
+
+
+def silence_libraries() -> None:
+    """Their handlers print bars and plain text between our lines, and diffusers' warnings quote the prompt."""
+    for library in (diffusers.utils.logging, transformers.utils.logging):
+        library.set_verbosity_error()
+        library.disable_default_handler()
+        library.enable_propagation()
+        library.disable_progress_bar()
