@@ -1,5 +1,6 @@
 """The part of CivitAI's answers that is read, checked: nothing in them is believed to be in form. Pure."""
 
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -10,6 +11,7 @@ from dreamforge_cli.models.sources.names import SAFETENSORS, words
 #: Base models of SDXL's architecture; the header of the file is looked at as well before anything is installed.
 _SDXL = ("sdxl", "pony", "illustrious", "noobai")
 _NOT_SDXL = ("pony v7",)
+_HEX = re.compile(r"[0-9A-Fa-f]{64}")
 _CHECKPOINTS = ("Model", "Pruned Model")
 
 
@@ -24,9 +26,10 @@ def _aware(value: Any) -> Any:
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
-def _upper_hash(value: Any) -> Any:
+def _sha256(value: Any) -> Any:
+    """The one hash that counts, of all that are told; what is not in form counts as not told."""
     told = value.get("SHA256") if isinstance(value, dict) else None
-    return told.lower() if isinstance(told, str) and len(told) == 64 else None
+    return told.lower() if isinstance(told, str) and _HEX.fullmatch(told) else None
 
 
 class _Told(BaseModel):
@@ -49,9 +52,7 @@ class File(_Told):
     type: str = ""
     size_kib: float | None = Field(None, alias="sizeKB", ge=0, le=2**31)
     metadata: Metadata = Metadata()
-    sha256: Annotated[str | None, BeforeValidator(_upper_hash), Field(pattern=r"^[0-9a-f]{64}$")] = Field(
-        None, alias="hashes"
-    )
+    sha256: Annotated[str | None, BeforeValidator(_sha256)] = Field(None, alias="hashes")
     pickle_scan: str | None = Field(None, alias="pickleScanResult")
     virus_scan: str | None = Field(None, alias="virusScanResult")
     primary: bool | None = None

@@ -66,7 +66,7 @@ class HuggingFace:
             raise NotAllowed(f"{found.id} tells no sha256 of {names.words(chosen.rfilename)} (it is not in LFS)")
         self._check_access(found)
         path = names.file_name(chosen.rfilename)
-        name = _name(found, chosen)
+        name = name_of(found, chosen.rfilename)
         provenance = Provenance(
             source="hf",
             ref=f"hf:{rest}",
@@ -229,13 +229,12 @@ def complete(paths: Iterable[str]) -> bool:
     return needed <= there and tokenizers
 
 
-def _name(found: Repository, chosen: Listed) -> str:
+def name_of(found: Repository, path: str) -> str:
     """For people, and for the slug: the repository's when it has one checkpoint, else the file's; never ambiguous."""
     weights = [file.rfilename for file in found.siblings if names.refused_format(file.rfilename) is None]
-    checkpoints = [path for path in weights if not _is_part(path)]
     own = found.id.split("/")[1]
-    if checkpoints in ([], [chosen.rfilename]):
+    if [other for other in weights if not _is_part(other)] == [path]:
         return own
-    stem = PurePosixPath(chosen.rfilename).stem
-    alike = [path for path in weights if PurePosixPath(path).stem == stem]
-    return stem if len(alike) == 1 else f"{own} {chosen.rfilename.removesuffix(names.SAFETENSORS)}"
+    stem = PurePosixPath(path).stem
+    alike = [other for other in weights if PurePosixPath(other).stem == stem]
+    return stem if len(alike) == 1 else f"{own} {path.removesuffix(names.SAFETENSORS)}"

@@ -11,6 +11,8 @@ _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst"
 _NOT_PLAIN = re.compile(r"[^A-Za-z0-9._ +()-]")
 _DEVICES = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
 _LONGEST = 100
+_LONGEST_SUFFIX = 16
+_EDGES = " .-+()"
 
 
 def file_name(told: str) -> str:
@@ -19,9 +21,12 @@ def file_name(told: str) -> str:
     Never a path, a hidden file or a device; what it can't hold becomes ``_``, and the suffix stays.
     """
     base = unicodedata.normalize("NFKD", told).replace("\\", "/").rsplit("/", 1)[-1]
-    suffix = PurePosixPath(base).suffix if len(PurePosixPath(base).suffix) <= 16 else ""
-    stem = _NOT_PLAIN.sub("_", base.removesuffix(suffix)).strip(" .-+()")[:_LONGEST].strip(" .-+()")
-    name = re.sub(r"\.{2,}", ".", (stem or "model") + _NOT_PLAIN.sub("_", suffix.rstrip(" .")))
+    stem, dot, suffix = base.rpartition(".")
+    if not dot or len(suffix) > _LONGEST_SUFFIX:
+        stem, suffix = base, ""
+    stem = _NOT_PLAIN.sub("_", stem).strip(_EDGES)[:_LONGEST].strip(_EDGES) or "model"
+    suffix = _NOT_PLAIN.sub("_", suffix).strip(_EDGES)
+    name = re.sub(r"\.{2,}", ".", f"{stem}.{suffix}" if suffix else stem)
     return f"_{name}" if _DEVICES.fullmatch(name) else name
 
 
