@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
+from pydantic import ValidationError
 from sqlalchemy import Connection, Row
 
 from dreamforge.db import dispatch, registry
@@ -13,17 +14,30 @@ from dreamforge.spec import Limits, ModelRef, RenderParams, RenderSpec
 
 
 def render_spec(connection: Connection, row: Row[Any], limits: Limits) -> RenderSpec:
-    """The spec of a job that is about to be dispatched. Raises ``JobError`` when its model left the registry."""
+    """The spec of a job that is about to be dispatched.
+
+    Raises ``JobError`` when its model left the registry, and when its parameters are of another version's making: one
+    such row must not end the loop for all others.
+    """
     return RenderSpec(
         job_id=row.id,
         user=row.owner,
         created_at=row.created_at,
         correlation_id=row.correlation_id,
-        params=RenderParams.model_validate(row.params),
+        params=_params(row.params),
         model=_model(connection, row.model_id),
         limits=limits.model_copy(update={"deadline_at": row.deadline_at}),
         seeds=_seeds(connection, row.id),
     )
+
+
+def _params(stored: object) -> RenderParams:
+    try:
+        return RenderParams.model_validate(stored)
+    except ValidationError as error:
+        fields = ", ".join(sorted({".".join(map(str, item["loc"])) for item in error.errors(include_url=False)}))
+        message = f"this version can't read the job's parameters: {fields}"
+        raise JobError(ErrorCode.INVALID_INPUT, message) from None
 
 
 def _model(connection: Connection, model_id: str) -> ModelRef:

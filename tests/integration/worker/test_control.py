@@ -115,6 +115,19 @@ def test_a_model_that_left_the_registry_fails_the_job(harness: Harness) -> None:
     assert harness.job(job_id)["error_code"] == "model_missing"
 
 
+def test_parameters_of_another_version_fail_their_job_and_no_other(harness: Harness) -> None:
+    """Anything else would end the loop of every worker, again and again."""
+    strange, plain = create(harness.engine), create(harness.engine)
+    with harness.engine.begin() as connection:
+        statement = text("UPDATE jobs SET params = params || '{\"sampler_v9\": 1}' WHERE id = :id")
+        connection.execute(statement, {"id": strange})
+    assert harness.loop.dispatch() == 2
+    job = harness.job(strange)
+    assert (job["status"], job["error_code"]) == ("failed", "invalid_input")
+    assert "sampler_v9" in str(job["error_message"])
+    assert list(harness.executor.specs) == [plain]
+
+
 def test_seeds_of_earlier_attempts_go_along(harness: Harness) -> None:
     job_id = create(harness.engine, count=2)
     runner = Runner(job_id)
