@@ -10,6 +10,7 @@ import ctypes.util
 import functools
 import hashlib
 import sys
+import threading
 from typing import Any, Final, Protocol
 
 #: h[8], Nl, Nh, data[16], num, md_len; each 32 bits.
@@ -115,3 +116,36 @@ def _works(library: Any) -> bool:
     second = CryptoSha256(library, bytes.fromhex(saved.partition(":")[2]))
     second.update(data[1000:])
     return second.hexdigest() == hashlib.sha256(data).hexdigest() == second.hexdigest()
+
+
+class InOrder:
+    """The digests of one file, fed from its start; one thread feeds, another may ask how far it is."""
+
+    def __init__(self, size: int | None, *, git: bool, at: int = 0, state: str | None = None) -> None:
+        """``git`` also computes git's blob hash, which needs the size first and can't go on from a saved state."""
+        going_on = restored(state) if state is not None and not git else None
+        self._lock = threading.Lock()
+        self._sha256 = going_on or new_sha256()
+        self._blob = hashlib.sha1(b"blob %d\0" % (size or 0), usedforsecurity=False) if git else None
+        self.at = at if going_on is not None else 0
+
+    def update(self, data: bytes) -> None:
+        with self._lock:
+            self._sha256.update(data)
+            if self._blob is not None:
+                self._blob.update(data)
+            self.at += len(data)
+
+    def mark(self) -> tuple[int, str | None]:
+        """Position and state to go on from; (0, ``None``) when that can't be."""
+        with self._lock:
+            state = self._sha256.state() if self._blob is None else None
+            return (self.at, state) if state is not None else (0, None)
+
+    @property
+    def sha256(self) -> str:
+        return self._sha256.hexdigest()
+
+    @property
+    def git_blob(self) -> str | None:
+        return None if self._blob is None else self._blob.hexdigest()
