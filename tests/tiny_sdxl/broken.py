@@ -166,6 +166,12 @@ def _claiming(length: int) -> Callable[[bytes], bytes]:
     return lambda good: struct.pack("<Q", length) + good[8:]
 
 
+def _crowd(count: int) -> Callable[[bytes], bytes]:
+    """Tensors without a byte."""
+    one = '"%d":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}'
+    return lambda _: join("{" + ",".join(one % number for number in range(count)) + "}", b"")
+
+
 CORPUS = (
     Broken("empty", "too short", lambda _: b""),
     Broken("seven-bytes", "too short", lambda good: good[:7]),
@@ -187,7 +193,10 @@ CORPUS = (
     Broken("header-deep", "valid JSON", lambda _: join('{"a":' + "[" * 100_000, b"")),
     Broken("header-long-number", "valid JSON", lambda _: join('{"a":' + "9" * 5_000 + "}", b"")),
     Broken("header-empty", "no tensor", lambda _: join("{}", b"")),
+    Broken("tensors-10^5", "more than 65536 tensors", _crowd(10**5)),
+    Broken("tensors-10^6", "at most", _crowd(10**6)),
     Broken("duplicate-key", "twice", _duplicate_key),
+    Broken("metadata-over-16-MiB", "at most", _edited(lambda h: h.__setitem__("__metadata__", {"a": "x" * 2**24}))),
     Broken("metadata-not-text", "metadata", _edited(lambda header: header.__setitem__("__metadata__", {"a": 1}))),
     Broken("entry-not-object", "without dtype", _edited(lambda header: header.__setitem__("x", 1))),
     Broken("entry-extra-field", "without dtype", _field("extra", 1)),
@@ -221,3 +230,62 @@ CORPUS = (
     Broken("no-unet-input", "first convolution", _without(UNET_INPUT)),
     Broken("inpainting", "inpainting", _inpainting),
 )
+
+
+def _metadata_of_a_gibibyte(path: Path, good: bytes) -> None:
+    """The header says so and the file is that long, of holes: nobody may read it to find out."""
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", 2**30 + 4096) + b'{"__metadata__":{"a":"')
+        file.truncate(8 + 2**30 + 4096 + len(good))
+
+
+def _never_filled(path: Path, good: bytes) -> None:
+    """Whole at once by its size, with the beginning there: a download in pieces that was cut off."""
+    header, data = split(good)
+    kept = {name: entry for name, entry in header.items() if name != "__metadata__"}
+    rest = {"dtype": "U8", "shape": [2**26], "data_offsets": [len(data), len(data) + 2**26]}
+    head = join({**kept, "model.diffusion_model.rest": rest}, data)
+    with path.open("wb") as file:
+        file.write(head)
+        file.truncate(len(head) + 2**26)
+
+
+def _a_loop(path: Path, _: bytes) -> None:
+    path.symlink_to(path)
+
+
+def _nowhere(path: Path, _: bytes) -> None:
+    path.symlink_to(path.parent / "gone.safetensors")
+
+
+@dataclass(frozen=True)
+class BrokenOnDisk:
+    """What bytes alone can't say."""
+
+    name: str
+    words: str
+    lay: Callable[[Path, bytes], None]
+    code: ErrorCode = ErrorCode.MODEL_INVALID
+
+    def write(self, folder: Path, good: bytes) -> Path:
+        path = folder / "broken.safetensors"
+        path.unlink(missing_ok=True)
+        self.lay(path, good)
+        return path
+
+
+ON_DISK = (
+    BrokenOnDisk("metadata-1-GiB", "at most", _metadata_of_a_gibibyte),
+    BrokenOnDisk("sparse", "never written", _never_filled),
+    BrokenOnDisk("folder", "not a file", lambda path, _: path.mkdir()),
+    BrokenOnDisk("device", "not a file", lambda path, _: path.symlink_to("/dev/zero")),
+    BrokenOnDisk("link-to-itself", "can't be reached", _a_loop, ErrorCode.MODEL_MISSING),
+    BrokenOnDisk("link-to-nowhere", "no checkpoint", _nowhere, ErrorCode.MODEL_MISSING),
+)
+
+
+def with_weights_that_are_not_numbers(good: bytes, prefix: str) -> bytes:
+    """A sound file but for the first tensor of a part, which is all NaN."""
+    header, data = split(good)
+    begin, end = next(entry["data_offsets"] for name, entry in header.items() if name.startswith(prefix))
+    return join(header, data[:begin] + b"\xff" * (end - begin) + data[end:])

@@ -13,6 +13,8 @@ from typing import Any, BinaryIO
 
 #: SDXL's own header is about 300 KiB; anything near this bound is an attack or an accident.
 MAX_HEADER_BYTES = 16 * 2**20
+#: SDXL has 2,515 tensors, and twice that with a copy of averaged weights.
+MAX_TENSORS = 2**16
 _MAX_RANK = 8
 
 _DTYPE_BYTES = {
@@ -71,6 +73,8 @@ def read(file: BinaryIO, size: int) -> Mapping[str, Tensor]:
 def _parse(raw: bytes) -> dict[str, Any]:
     if not raw.startswith(b"{"):
         raise HeaderError("has a header that is not a JSON object")
+    if raw.count(b'"dtype"') > MAX_TENSORS:  # before parsing, which takes more than ten times the header's memory
+        raise HeaderError(f"has a header of more than {MAX_TENSORS} tensors")
     try:
         header = json.loads(raw.decode(), object_pairs_hook=_without_duplicates)
     except HeaderError:

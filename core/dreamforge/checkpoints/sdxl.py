@@ -4,16 +4,20 @@ Everything that is wrong with a model on disk becomes a :class:`~dreamforge.erro
 when something is not where it should be, ``model_invalid`` when it can't be what was asked for.
 """
 
+import os
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from dreamforge.checkpoints import digest, header
 from dreamforge.checkpoints.header import HeaderError, Tensor
 from dreamforge.checkpoints.refusals import invalid, missing
 from dreamforge.spec import ModelRef
 
+#: Copying programs may turn pages of zeros into holes; a checkpoint has next to none.
+_MOST_UNWRITTEN_BYTES = 2**20
 _UNET = "model.diffusion_model."
 _UNET_INPUT = f"{_UNET}input_blocks.0.0.weight"
 #: What makes a file an SDXL base checkpoint: prefix of its tensors, and what a person calls that part.
@@ -61,6 +65,7 @@ def inspect(path: Path) -> CheckpointInfo:
     try:
         with path.open("rb") as file:
             tensors = header.read(file, size)
+            _check_written(path, file, size)
     except HeaderError as error:
         raise invalid(f"the checkpoint {path} {error}") from None
     except OSError as error:
@@ -89,6 +94,22 @@ def _size_of(path: Path) -> int:
     if not stat.S_ISREG(status.st_mode):
         raise invalid(f"{path} is not a file")
     return status.st_size
+
+
+def _check_written(path: Path, file: BinaryIO, size: int) -> None:
+    """Programs that download in pieces make the file whole at once and fill it later; what they left out is holes."""
+    unwritten = position = 0
+    try:
+        while unwritten < _MOST_UNWRITTEN_BYTES and (hole := os.lseek(file.fileno(), position, os.SEEK_HOLE)) < size:
+            try:
+                position = os.lseek(file.fileno(), hole, os.SEEK_DATA)
+            except OSError:
+                position = size  # a hole up to the end
+            unwritten += position - hole
+    except OSError:
+        return  # this file system can't tell
+    if unwritten >= _MOST_UNWRITTEN_BYTES:
+        raise invalid(f"the checkpoint {path} has gaps that were never written: a download that did not end?")
 
 
 def _check_architecture(path: Path, tensors: Mapping[str, Tensor]) -> None:

@@ -83,6 +83,22 @@ def test_a_broken_file_is_refused_with_its_reason(case: broken.Broken, tmp_path:
     assert case.file_name in error.message
 
 
+@pytest.mark.parametrize("case", broken.ON_DISK, ids=lambda case: case.name)
+def test_what_bytes_alone_do_not_say_is_refused_too(case: broken.BrokenOnDisk, tmp_path: Path):
+    error = refusal(case.write(tmp_path, GOOD))
+    assert (error.code, case.words in error.message) == (case.code, True)
+
+
+def test_a_few_pages_of_zeros_kept_as_holes_are_no_unfinished_download(tmp_path: Path):
+    good = broken.encode({**broken.MINIMAL, "model.diffusion_model.zeros": [2**19]})
+    path = tmp_path / "model.safetensors"
+    with path.open("wb") as file:
+        file.write(good[: -(2**19)])
+        file.truncate(len(good))
+    assert path.stat().st_blocks * 512 < len(good)
+    assert sdxl.inspect(path).size_bytes == len(good)
+
+
 def test_pickled_code_is_not_run(tmp_path: Path):
     canary = tmp_path / "canary"
     path = tmp_path / "model.safetensors"

@@ -67,6 +67,8 @@ def adopt(root: Path, path: Path, wishes: Wishes, on_bytes: Callable[[int], None
         sha256 = digest.read(real, on_bytes=count)
     except OSError as error:
         raise BadReference(f"{path}: {error.strerror}") from None
+    except RuntimeError:  # how pathlib says it before Python 3.13
+        raise BadReference(f"{path}: a symbolic link that leads to itself") from None
     except JobError as error:
         raise NotAllowed(str(error)) from None
     for found in models_root.scan(root):

@@ -1,0 +1,69 @@
+"""``dreamforge model adopt`` and every file that no runner may load: refused, and nothing is left behind."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from dreamforge.checkpoints import configuration
+from dreamforge_cli.models.adopt import Wishes, adopt
+from dreamforge_cli.models.errors import BadReference, NotAllowed
+from tests.tiny_sdxl import TinySdxl, bombs, broken
+from tests.unit.core.test_checkpoints import CONFIG_FILES, INDEX
+
+GOOD = broken.encode(broken.MINIMAL)
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> TinySdxl:
+    """What passes every check that needs no library."""
+    files = TinySdxl.below(tmp_path / "good")
+    for file in CONFIG_FILES:
+        (files.config / file).parent.mkdir(parents=True, exist_ok=True)
+        (files.config / file).write_text("{}")
+    (files.config / "tokenizer/tokenizer_config.json").write_text("{}")
+    (files.config / "model_index.json").write_text(json.dumps(INDEX))
+    files.checkpoint.write_bytes(GOOD)
+    return files
+
+
+def left_in(root: Path) -> list[str]:
+    return sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
+
+
+def test_the_good_one_is_adopted(good: TinySdxl, tmp_path: Path):
+    outcome = adopt(tmp_path / "root", good.checkpoint, Wishes(), lambda _: None)
+    configuration.check(outcome.folder / "config")
+    assert (outcome.folder / outcome.model.checkpoint.path).read_bytes() == GOOD
+
+
+@pytest.mark.parametrize("case", [*broken.CORPUS, *broken.ON_DISK], ids=lambda case: case.name)
+def test_no_broken_file_is_adopted(case: broken.Broken | broken.BrokenOnDisk, good: TinySdxl, tmp_path: Path):
+    path = case.write(good.checkpoint.parent, GOOD)
+    with pytest.raises((NotAllowed, BadReference)):
+        adopt(tmp_path / "root", path, Wishes(), lambda _: None)
+    assert left_in(tmp_path / "root") == []
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_the_bombs_are_live(protocol: int, tmp_path: Path):
+    import pickle  # noqa: PLC0415 - the one place that unpickles anything
+
+    bomb = bombs.Place(tmp_path, tmp_path / "canary").bomb(protocol)
+    pickle.loads(bomb)["state_dict"].close()  # noqa: S301 - to see it go off
+    assert (tmp_path / "canary").exists()
+
+
+@pytest.mark.parametrize("disguise", bombs.DISGUISES, ids=lambda disguise: disguise.name)
+def test_no_bomb_goes_off_or_is_taken_along(disguise: bombs.Disguise, good: TinySdxl, tmp_path: Path):
+    at = bombs.place(tmp_path / "bomb", good, tmp_path / "canary")
+    path = disguise.lay(at)
+    if disguise.refused:
+        with pytest.raises(NotAllowed):
+            adopt(tmp_path / "root", path, Wishes(), lambda _: None)
+        assert left_in(tmp_path / "root") == []
+    else:
+        adopt(tmp_path / "root", path, Wishes(), lambda _: None)
+        kept = {Path(name).suffix for name in left_in(tmp_path / "root")}
+        assert kept <= {".safetensors", ".json", ".txt", ".sha256", ".lock"}
+    assert not at.canary.exists()
