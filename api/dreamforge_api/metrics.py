@@ -82,6 +82,11 @@ RETENTION_DONE = Gauge(
     "When retention last got through everything; before that, when its worker began.",
     multiprocess_mode="mostrecent",
 )
+MODELS_NOT_INSTALLED = Gauge(
+    "dreamforge_models_not_installed",
+    "Enabled models whose files are missing or changed, and places of the models root that can't be read.",
+    multiprocess_mode="mostrecent",
+)
 INGEST_BATCHES = Counter("dreamforge_ingest_batches_total", "Event batches by ingest's verdict.", ["verdict"])
 ANNOUNCEMENTS = Counter(
     "dreamforge_announcements_total",

@@ -81,7 +81,7 @@ def scan(root: Path) -> Iterator[Found]:
     """Every folder of the layout that holds a descriptor, by name; a root that is not there is empty."""
     for kind in _folders(root):
         for folder in _folders(kind):
-            if (folder / DESCRIPTOR).exists():
+            if os.path.lexists(folder / DESCRIPTOR):
                 yield _found(root, folder)
 
 
@@ -89,7 +89,7 @@ def read(folder: Path) -> InstalledModel:
     """The folder's descriptor; raises :class:`BadDescriptor`."""
     path = folder / DESCRIPTOR
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=_never_waiting) as file:
             raw = file.read(_MAX_DESCRIPTOR_BYTES + 1)
     except OSError as error:
         raise BadDescriptor(f"{path} can't be read: {error.strerror}") from None
@@ -167,7 +167,13 @@ def _folders(parent: Path) -> list[Path]:
         return []
 
 
+def _never_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # a pipe would hold its reader for ever
+
+
 def _found(root: Path, folder: Path) -> Found:
+    if not folder.resolve().is_relative_to(root.resolve()):
+        return Found(folder, None, f"{folder} leads out of the models root")
     try:
         model = read(folder)
     except BadDescriptor as error:

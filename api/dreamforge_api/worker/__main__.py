@@ -12,7 +12,7 @@ import threading
 from dreamforge import settings, telemetry
 from dreamforge.crashpoints import CrashSettings, arm_from
 from dreamforge.errors import ConfigurationError
-from dreamforge_api.worker import health, retention, tasks, wiring
+from dreamforge_api.worker import health, registry_sync, retention, tasks, wiring
 from dreamforge_api.worker.settings import WorkerSettings
 
 log = telemetry.logger("worker")
@@ -56,6 +56,9 @@ def main() -> int:
     if given.retention_interval_seconds:
         keeper = (worker, given.retention_interval_seconds)
         threading.Thread(target=_retention, args=keeper, name="retention", daemon=True).start()
+    if worker.registry is not None:
+        kept = (worker.registry, given.models_sync_seconds, worker.stop)
+        threading.Thread(target=registry_sync.run, args=kept, name="registry", daemon=True).start()
     log.info("worker started", executor=given.executor)
     worker.queue.run()
     control.join(_CONTROL_ENDS_WITHIN)

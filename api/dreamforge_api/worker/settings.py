@@ -61,6 +61,10 @@ class WorkerSettings(RetentionSettings):
     generate_model_path: Path | None = Field(
         None, description="An SDXL checkpoint (.safetensors) placed by hand: the same as the API's."
     )
+    models_root: Path | None = Field(None, description="Folder that holds model files.")
+    models_sync_seconds: float = Field(
+        30, gt=0, description="Between two looks at the models root and at a checkpoint placed by hand."
+    )
     worker_port: int = Field(
         0, ge=0, le=65535, description="Loopback port for the worker's /healthz and /metrics; 0 switches it off."
     )

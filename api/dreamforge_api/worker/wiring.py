@@ -19,6 +19,7 @@ from dreamforge_api.worker.announced import ModelRule
 from dreamforge_api.worker.control import ControlLoop, ControlPolicy
 from dreamforge_api.worker.listener import Listener
 from dreamforge_api.worker.queue import IngestQueue
+from dreamforge_api.worker.registry_sync import RegistrySync
 from dreamforge_api.worker.retention import Policy, Retention
 from dreamforge_api.worker.retry import RetryPolicy
 from dreamforge_api.worker.settings import WorkerSettings
@@ -42,6 +43,7 @@ class Worker:
     listener: Listener | None
     queue: IngestQueue
     retention: Retention
+    registry: RegistrySync | None
 
 
 def executor_for(settings: WorkerSettings, redis: Redis) -> Executor:
@@ -73,6 +75,14 @@ def listener_for(
     return Listener(engine, open_storage(settings), signals, rule, retry, stop)
 
 
+def registry_sync_for(settings: WorkerSettings) -> RegistrySync | None:
+    """Who compares the registry with the disk, where this process was told of models on it."""
+    if settings.models_root is None and settings.generate_model_path is None:
+        return None
+    engine = open_engine(settings.database_url, pool_size=1)
+    return RegistrySync(engine, settings.models_root, settings.generate_model_path)
+
+
 def build(settings: WorkerSettings) -> Worker:
     """Put the worker together; connects to nothing yet."""
     stop = threading.Event()
@@ -100,4 +110,5 @@ def build(settings: WorkerSettings) -> Worker:
         open_engine(settings.database_url, pool_size=2), open_storage(settings), Policy.of(settings)
     )
     queue = IngestQueue(redis, stop)
-    return Worker(engine, redis, stop, control, Waker(redis), ingestor, listener, queue, retention)
+    registry = registry_sync_for(settings)
+    return Worker(engine, redis, stop, control, Waker(redis), ingestor, listener, queue, retention, registry)

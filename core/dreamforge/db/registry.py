@@ -93,6 +93,9 @@ def set_installed_parameters(
 #: Switch a model on or off. No row back: there is no such model.
 SET_ENABLED: TextClause = text("UPDATE models SET enabled = :enabled, updated_at = now() WHERE id = :id RETURNING id")
 
+#: How many models that are switched on are not usable.
+COUNT_NOT_INSTALLED: TextClause = text("SELECT count(*) FROM models WHERE enabled AND NOT installed")
+
 #: How many jobs that are not over use the model.
 LIVE_JOBS: TextClause = text("SELECT count(*) FROM jobs WHERE model_id = :id AND status IN ('queued', 'running')")
 
