@@ -4,6 +4,7 @@ Shapes as the real client reads them (huggingface_hub resolves against this serv
 """
 
 import hashlib
+import json
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
@@ -27,10 +28,11 @@ class Repo:
     license: str | None = "openrail++"
     #: Files of this many bytes are in LFS; smaller ones are plain git blobs, of which no SHA-256 is told.
     lfs_from: int = 100_000
+    lfs_suffixes: tuple[str, ...] = (".safetensors", ".bin", ".ckpt", ".pt")
 
     def in_lfs(self, path: str) -> bool:
         """Whether the file is in LFS: by name for weights, as ``.gitattributes`` has it, or by size."""
-        return path.endswith((".safetensors", ".bin", ".ckpt", ".pt")) or self.files[path].size >= self.lfs_from
+        return path.endswith(self.lfs_suffixes) or self.files[path].size >= self.lfs_from
 
 
 def git_blob(content: Content) -> str:
@@ -74,6 +76,10 @@ class HuggingFace:
             if repo.in_lfs(path):
                 self.store.put(self._object(repo, path), content)
         return repo
+
+    def commit_of(self, name: str) -> str:
+        """The repository's commit."""
+        return self._repos[name].commit
 
     def rename(self, old: str, new: str) -> None:
         """The old name redirects from now on."""
@@ -143,13 +149,17 @@ class HuggingFace:
         return repo
 
     def _info(self, ask: Exchange, name: str, revision: str) -> None:
-        if instead(ask, self.faults.next(Place.FRONT, f"{name}/", counts=True)):
+        fault = self.faults.next(Place.FRONT, f"{name}/", counts=True)
+        if instead(ask, fault):
             return
         repo = self._allowed(ask, name, content=False)
         if repo is None:
             return
         if revision not in {repo.commit, *repo.revisions}:
             _refuse(ask, 404, "RevisionNotFound", f"Invalid rev id: {revision}")
+            return
+        if fault.gzip_zeros or fault.stall_at is not None:
+            serve(ask, Content(json.dumps(_info(repo, True)).encode()), '"x"', fault, {})
             return
         blobs = ask.query.get("blobs", "").lower() == "true"
         ask.json(200, _info(repo, blobs))

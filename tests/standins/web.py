@@ -121,7 +121,7 @@ class Site:
         self._server.site = self
         self.host, self.port = host, self._server.server_address[1]
         self.url = f"http://{host}:{self.port}"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name=f"site-{self.port}")
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), name=f"site-{self.port}")
         self._thread.start()
 
     @property

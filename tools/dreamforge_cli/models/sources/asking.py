@@ -13,6 +13,7 @@ import httpx
 
 from dreamforge_cli.models.errors import ModelError, NetworkError, NotAllowed
 from dreamforge_cli.models.fetch.answers import looks_like_a_page, retry_after
+from dreamforge_cli.models.fetch.guard import CONNECT_SECONDS
 from dreamforge_cli.models.fetch.limits import Limits
 from dreamforge_cli.models.fetch.redirects import REDIRECTS, Hop, first_hop, next_hop, origin, shown
 from dreamforge_cli.models.sources.base import Credential
@@ -63,7 +64,7 @@ def ask(
     pause = limits.pause_seconds
     for left in reversed(range(limits.tries)):
         try:
-            return _once(http, first_hop(url, credential), headers or {}, follow)
+            return _once(http, first_hop(url, credential), headers or {}, follow, limits)
         except _Later as later:
             wait = pause if later.after is None else later.after
             if not left or wait > limits.longest_retry_after_seconds:
@@ -74,9 +75,9 @@ def ask(
     raise AssertionError("unreachable: the last try returns or raises")
 
 
-def _once(http: httpx.Client, hop: Hop, headers: dict[str, str], follow: bool) -> Answer:
+def _once(http: httpx.Client, hop: Hop, headers: dict[str, str], follow: bool, limits: Limits) -> Answer:
     while True:
-        answer = _read(http, hop, headers)
+        answer = _read(http, hop, headers, limits.stall_seconds)
         if answer.status not in REDIRECTS or not follow:
             return answer
         target = next_hop(hop, answer.headers.get("location"))
@@ -85,11 +86,12 @@ def _once(http: httpx.Client, hop: Hop, headers: dict[str, str], follow: bool) -
         hop = target
 
 
-def _read(http: httpx.Client, hop: Hop, headers: dict[str, str]) -> Answer:
+def _read(http: httpx.Client, hop: Hop, headers: dict[str, str], stall_seconds: float) -> Answer:
     where = shown(hop.url)
     deadline = time.monotonic() + _ANSWER_SECONDS
+    patience = httpx.Timeout(stall_seconds, connect=CONNECT_SECONDS, pool=None)
     try:
-        with http.stream("GET", hop.url, headers=headers | hop.headers) as response:
+        with http.stream("GET", hop.url, headers=headers | hop.headers, timeout=patience) as response:
             if response.status_code in _TRY_AGAIN:
                 told = f"{where} answers {response.status_code}"
                 raise _Later(told, retry_after(response.headers.get("retry-after")))

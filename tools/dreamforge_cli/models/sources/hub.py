@@ -80,7 +80,9 @@ class Hub:
             info = api.model_info(name, revision=revision, files_metadata=True)
             told = info.card_data.get("license") if info.card_data is not None else None
             found = Repository.model_validate(info)
-            return found.model_copy(update={"license": words(told) if isinstance(told, str) else None})
+            files = [file for file in found.siblings if _is_plain(file.rfilename)]
+            license_ = words(told) if isinstance(told, str) else None
+            return found.model_copy(update={"siblings": files, "license": license_})
 
     def check_access(self, name: str) -> None:
         """Raise unless these credentials may download from a gated repository."""
@@ -109,14 +111,19 @@ class _Guarded(httpx2.BaseTransport):
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         if request.method != "GET" or not str(request.url).startswith(self._base):
             raise NotAllowed(f"the client of Hugging Face wants to {request.method} elsewhere; refused")
-        headers = {"Accept": "application/json", "User-Agent": request.headers.get("user-agent", "")}
-        answer = ask(
-            self._context.http, str(request.url), self._credential, headers=headers, limits=self._context.limits
-        )
+        # None of its own headers: they tell which libraries are installed here.
+        headers = {"Accept": "application/json"}
+        url = str(request.url)
+        answer = ask(self._context.http, url, self._credential, headers=headers, limits=self._context.limits)
         if answer.status < 400:
             answer.json()  # a page of a login or a proxy is said to be one before the client trips over it
         kept = [(name, value) for name, value in answer.headers.multi_items() if name not in _BODY_HEADERS]
         return httpx2.Response(answer.status, headers=kept, content=answer.body, request=request)
+
+
+def _is_plain(path: str) -> bool:
+    """Whether a path could stand in a git repository and on a terminal; what could not is as if it were not there."""
+    return path.isprintable() and not {"", ".", ".."} & set(path.split("/"))
 
 
 @contextmanager
