@@ -13,6 +13,7 @@ from dreamforge.settings import load
 from dreamforge_cli import console
 from dreamforge_cli.model.places import DataOption, Places, RootOption, edge, places, register
 from dreamforge_cli.models import progress, reference
+from dreamforge_cli.models.disk import size
 from dreamforge_cli.models.fetch.fetcher import fetch
 from dreamforge_cli.models.fetch.guard import open_client
 from dreamforge_cli.models.fetch.limits import Fetched, Limits
@@ -116,13 +117,3 @@ def told(where: Places, outcome: Outcome, json: bool) -> None:
     console.results.print(f"{model.id} {'is there already' if outcome.already else 'is installed'}")
     console.facts([(f"  {name}", value) for name, value in facts.items() if name != "id"])
     console.results.print(f'next: dreamforge jobs create "a lighthouse at dawn" --model {model.id} --watch --out .')
-
-
-def size(count: int) -> str:
-    """Bytes for people."""
-    amount, unit = float(count), "B"
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if amount < 1024 or unit == "GiB":
-            break
-        amount /= 1024
-    return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.2f} {unit}"

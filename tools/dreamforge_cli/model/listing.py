@@ -10,8 +10,8 @@ from dreamforge.models_root import Found
 from dreamforge.settings import load
 from dreamforge_cli import console
 from dreamforge_cli.client import Client, ServerUnreachable
-from dreamforge_cli.model.download import size
 from dreamforge_cli.model.places import DataOption, JsonOption, RootOption, edge, places
+from dreamforge_cli.models.disk import size
 from dreamforge_cli.models.settings import ModelSettings
 from dreamforge_cli.server import server
 from dreamforge_cli.settings import CliSettings

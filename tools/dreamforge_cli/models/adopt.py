@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from dreamforge import models_root
 from dreamforge.checkpoints import configuration, digest, sdxl
 from dreamforge.errors import JobError
-from dreamforge.models import FileRole, InsidePath, ModelFile, ModelKind, Provenance, plain, sdxl_slug
+from dreamforge.models import FileRole, InsidePath, ModelFile, ModelKind, Provenance, Slug, plain, sdxl_slug
 from dreamforge.models_root import CONFIG_FOLDER, InstalledModel
 from dreamforge_cli.models import disk
 from dreamforge_cli.models.errors import BadReference, IntegrityError, NotAllowed
@@ -103,7 +103,17 @@ def identify(path: Path, sha256: str, slug: str | None, name: str | None) -> Ide
         called = name or path.stem
         ref = f"file:{path.name}"
         told = Identity(sdxl_slug(called), sha256[:12], called, ref, Provenance(source="file", ref=ref))
-    return Identity(slug or told.slug, told.version, name or told.name, told.source_uri, told.provenance)
+    return Identity(
+        _slug(slug) if slug else told.slug, told.version, name or told.name, told.source_uri, told.provenance
+    )
+
+
+def _slug(given: str) -> str:
+    """What the command line gave, before it becomes part of a path."""
+    try:
+        return TypeAdapter[str](Slug).validate_python(given)
+    except ValidationError as error:
+        raise BadReference(f"--id: {error.errors()[0]['msg']}") from None
 
 
 def _beside(path: Path, sha256: str) -> Identity | None:
@@ -180,12 +190,16 @@ def _safe_name(path: Path) -> str:
 
 def _copy(path: Path, target: Path, sha256: str) -> None:
     found = hashlib.sha256()
-    with path.open("rb") as source, target.open("xb") as out:
-        while chunk := source.read(_CHUNK_BYTES):
-            found.update(chunk)
-            out.write(chunk)
-        out.flush()
-        os.fsync(out.fileno())
+    try:
+        with path.open("rb") as source, target.open("xb") as out:
+            while chunk := source.read(_CHUNK_BYTES):
+                found.update(chunk)
+                out.write(chunk)
+            out.flush()
+            os.fsync(out.fileno())
+    except BaseException:
+        target.unlink(missing_ok=True)  # a part of a copy is of no use, and the disk may be full
+        raise
     if found.hexdigest() != sha256:
         target.unlink()
         raise IntegrityError(f"{path} changed while it was copied; nothing was installed")

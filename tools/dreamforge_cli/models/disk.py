@@ -27,3 +27,13 @@ def disk_error(folder: Path, error: OSError) -> DiskError:
             "same command again, or put models elsewhere (--root, DF_MODELS_ROOT)"
         )
     return DiskError(f"{error.filename or folder}: {error.strerror or error}")
+
+
+def size(count: int) -> str:
+    """Bytes for people."""
+    amount = float(count)
+    for unit in ("B", "KiB", "MiB"):
+        if amount < 1024:
+            return f"{amount:.0f} B" if unit == "B" else f"{amount:.2f} {unit}"
+        amount /= 1024
+    return f"{amount:.2f} GiB"

@@ -1,6 +1,7 @@
 """From a reference to an installed model: resolve, fetch, check, move to its place, describe."""
 
 import hashlib
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -8,13 +9,15 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+from pydantic import ValidationError
+
 from dreamforge import models_root
 from dreamforge.checkpoints import digest
 from dreamforge.errors import JobError
 from dreamforge.models import FileRole, ModelFile, ModelKind
 from dreamforge.models_root import CONFIG_FOLDER, DESCRIPTOR, BadDescriptor, InstalledModel
 from dreamforge_cli.models import disk, verify
-from dreamforge_cli.models.errors import BadReference, IntegrityError
+from dreamforge_cli.models.errors import BadReference, DiskError, IntegrityError
 from dreamforge_cli.models.fetch.limits import Fetched
 from dreamforge_cli.models.progress import Reporter
 from dreamforge_cli.models.sources.base import Configuration, ResolvedFile, ResolvedModel
@@ -59,7 +62,7 @@ class Installer:
     def install(self, reference: str, slug: str | None = None, name: str | None = None) -> Outcome:
         """Install what ``reference`` means; raises the errors of ``dreamforge_cli.models.errors``."""
         resolved = self.sources.resolve(reference)
-        resolved = replace(resolved, slug=slug or resolved.slug, name=name or resolved.name)
+        resolved = sound(replace(resolved, slug=slug or resolved.slug, name=name or resolved.name))
         for warning in resolved.warnings:
             self.reporter.remark(warning)
         model_id = f"{resolved.slug}@{resolved.version}"
@@ -78,13 +81,20 @@ class Installer:
                 f"{known.id} is installed from {known.source_uri}, which is another file than {resolved.source_uri}; "
                 "give this one another name with --id"
             )
-        problem = models_root.problem_of(place, known)
+        problem = models_root.problem_of(place, known) or self._other_bytes(place, known)
         if problem:
             self.reporter.remark(f"{known.id} is damaged ({problem}): fetching what is missing")
         return problem is None
 
+    def _other_bytes(self, place: Path, known: InstalledModel) -> str | None:
+        """What `verify` would find; files are read when nobody remembers their hash."""
+        memory = digest.memory_of(self.root)
+        changed = [file.path for file in known.files if digest.sha256(place / file.path, memory) != file.sha256]
+        return f"{changed[0]} is not what was installed" if changed else None
+
     def _put_together(self, resolved: ResolvedModel, staging: Staging) -> Outcome:
         files, config = self._with_configuration(resolved)
+        self._check_space(files, staging)
         fetched = 0
         self.reporter.started(f"{resolved.slug}@{resolved.version}", {file.path: file.size_bytes for file in files})
         described = []
@@ -95,6 +105,18 @@ class Installer:
         model = _described(resolved, config, described)
         checked(staging, model)
         return Outcome(model, staging.publish(model), fetched, already=False)
+
+    def _check_space(self, files: Sequence[ResolvedFile], staging: Staging) -> None:
+        """Before the first byte: is there room for all that is still to come?"""
+        with disk.errors_of(self.root):
+            free = shutil.disk_usage(self.root).free
+            there = sum(path.stat().st_blocks * 512 for path in staging.room.rglob("*") if path.is_file())
+        missing = sum(file.size_bytes or 0 for file in files) - there
+        if missing > free:
+            raise DiskError(
+                f"{disk.size(missing)} are needed and {disk.size(free)} of space are free on the disk of "
+                f"{self.root}: free some, or put models elsewhere (--root, DF_MODELS_ROOT); nothing was fetched"
+            )
 
     def _obtain(self, file: ResolvedFile, staging: Staging) -> tuple[ModelFile, int]:
         """One file, in the staging room and verified, and how much of it had to be fetched."""
@@ -116,6 +138,24 @@ class Installer:
             return resolved.files, None
         config = self.sources.configuration(self.config_ref)
         return (*resolved.files, *config.files), config.source_uri
+
+
+def sound(resolved: ResolvedModel) -> ResolvedModel:
+    """The same model, if its names may become paths and its descriptor will be a valid one.
+
+    Names come from the command line and from sources that others wrote. Raises :class:`BadReference`.
+    """
+    unknown = {"size_bytes": 0, "sha256": "0" * 64}
+    try:
+        files = [ModelFile(path=file.path, role=file.role, **unknown) for file in resolved.files]
+        model = _described(resolved, None, files)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise BadReference(f"{first['loc'][-1] if first['loc'] else 'the model'}: {first['msg']}") from None
+    paths = [file.path.lower() for file in model.files]
+    if len(set(paths)) < len(paths) or DESCRIPTOR in paths:
+        raise BadReference(f"{resolved.source_uri}: two of its files would have one name")
+    return resolved
 
 
 def installed(place: Path) -> InstalledModel | None:
