@@ -6,8 +6,13 @@ from dreamforge.spec import RenderSpec
 _SKETCH_NOTE = "Drawn by the sketch backend: an algorithm, not a diffusion model."
 
 
-def describe(spec: RenderSpec, item_index: int, seed: int, backend: str, source_type: str) -> dict[str, object]:
-    """The FR-022 fields and what else makes the picture reproducible; the same for file and event."""
+def describe(
+    spec: RenderSpec, item_index: int, seed: int, backend: str, source_type: str, plan: str | None = None
+) -> dict[str, object]:
+    """The FR-022 fields and what else makes the picture reproducible; the same for file and event.
+
+    ``plan`` is the backend's word for how it rendered (numbers, kernels, batch), where it has more than one way.
+    """
     params = spec.params
     fields: dict[str, object] = {
         "prompt": params.prompt,
@@ -27,6 +32,8 @@ def describe(spec: RenderSpec, item_index: int, seed: int, backend: str, source_
         "item_index": item_index,
         "version": dreamforge.__version__,
     }
+    if plan is not None:
+        fields["plan"] = plan
     if backend == "sketch":
         fields["note"] = _SKETCH_NOTE
     return fields

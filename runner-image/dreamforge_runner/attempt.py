@@ -29,8 +29,6 @@ from dreamforge_runner.storing import NotStored, Rendered, Stored, Storer, Super
 log = telemetry.logger(__name__)
 
 _TICK_SECONDS = 0.25
-#: Images between the denoiser and the store: one more than the decoder and the uploader can hold.
-_MAX_PENDING = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +63,8 @@ class _Doing:
 
     seed: int
     started: float
+    #: Items that share the time it takes.
+    together: int = 1
     where: str = "denoising"
 
 
@@ -98,7 +98,8 @@ class Attempt:
         self.stored: dict[int, StoredItem] = {}
         self._todo: list[int] = []
         self._doing: dict[int, _Doing] = {}
-        self._denoising: int | None = None
+        self._denoising: set[int] = set()
+        self._micro_batch = 1
         self._load_started: float | None = None
         self._job_ready = False
         self._backend, self._source_type = "", ""
@@ -123,9 +124,10 @@ class Attempt:
         child.labels = {"job_id": str(self.spec.job_id), "correlation_id": self.spec.correlation_id}
         child.prompts.watch(filter(None, (self.spec.params.prompt, self.spec.params.negative_prompt)))
         self._begin(child)
-        for index in self._todo:
-            self._pump_until(lambda: self._denoising is None and len(self._doing) < _MAX_PENDING)
-            self._start_item(child, index)
+        for indexes in planning.batches(self._todo, self._micro_batch):
+            # While these are denoised, as many are decoded and stored: memory stays flat however long the job.
+            self._pump_until(lambda: not self._denoising and len(self._doing) <= self._micro_batch)
+            self._start_items(child, indexes)
         self._pump_until(lambda: not self._doing)
         child.send(wire.EndJob())
         self._pump_until(lambda: not self.child_busy)
@@ -174,14 +176,16 @@ class Attempt:
         self._pump_until(lambda: self._job_ready)
         self._load_started = None
 
-    def _start_item(self, child: ChildProcess, index: int) -> None:
-        seed = planning.draw_seed(self.spec, index)
-        self.outbox.emit(ItemStarted, item_index=index, item_seed=seed)
-        reach(CrashPoint.RUNNER_ITEM_STARTED)
-        self._doing[index] = _Doing(seed, time.monotonic())
-        self._denoising = index
-        self._show(index, Stage.DENOISING)
-        child.send(wire.RenderItem(index, seed))
+    def _start_items(self, child: ChildProcess, indexes: list[int]) -> None:
+        """Draw the seeds of items that are rendered together, right before that."""
+        seeds = [planning.draw_seed(self.spec, index) for index in indexes]
+        for index, seed in zip(indexes, seeds, strict=True):
+            self.outbox.emit(ItemStarted, item_index=index, item_seed=seed)
+            reach(CrashPoint.RUNNER_ITEM_STARTED)
+            self._doing[index] = _Doing(seed, time.monotonic(), len(indexes))
+            self._show(index, Stage.DENOISING)
+        self._denoising = set(indexes)
+        child.send(wire.RenderItems(indexes, seeds))
 
     def _pump_until(self, done: Callable[[], bool]) -> None:
         while not done():
@@ -198,7 +202,7 @@ class Attempt:
             case wire.StepDone(index, step):
                 self._show(index, Stage.DENOISING, step)
             case wire.Denoised(index):
-                self._denoising = None
+                self._denoising.discard(index)
                 self._move(index, Stage.DECODING)
             case wire.ItemRendered(index):
                 self._store(message)
@@ -218,7 +222,7 @@ class Attempt:
                 raise JobError(ErrorCode(message.code), message.message, item_index=message.item_index)
             case ChildGone(_, returncode):
                 self.child_busy = False
-                raise faults.of_dead_child(returncode, self._denoising, self._oom_kills_before)
+                raise faults.of_dead_child(returncode, min(self._denoising, default=None), self._oom_kills_before)
             case _:
                 self._handle_beginning(message)
 
@@ -226,11 +230,13 @@ class Attempt:
         match message:
             case wire.Prepared(_, _, _, seconds):
                 log.info("backend imported", seconds=round(seconds, 2))
+            case wire.Warmed(seconds):
+                log.info("model is warm", seconds=round(seconds, 2))
             case wire.Noticed(code, text, level):
                 self.outbox.log(code, text, level=Level(level))
-            case wire.JobReady(backend, source_type, seconds, reused, checkpoint_hash):
+            case wire.JobReady(backend, source_type, seconds, reused, checkpoint_hash, micro_batch):
                 self._job_ready, self._backend, self._source_type = True, backend, source_type
-                self._checkpoint_hash = checkpoint_hash
+                self._checkpoint_hash, self._micro_batch = checkpoint_hash, micro_batch
                 self._on_ready()
                 name = self.spec.model.name
                 if reused:
@@ -243,7 +249,7 @@ class Attempt:
         if doing is None:
             return
         self._move(rendered.item_index, Stage.STORING)
-        pixels = Pixels(rendered.width, rendered.height, rendered.rgb)
+        pixels = Pixels(rendered.width, rendered.height, rendered.rgb, rendered.plan)
         source = (self._backend, self._source_type, doing.started, self._checkpoint_hash)
         self._storer.submit(Rendered(rendered.item_index, doing.seed, pixels, *source))
 
@@ -256,7 +262,7 @@ class Attempt:
 
     def _report(self, item: StoredItem) -> None:
         spec = planning.with_checkpoint_hash(self.spec, item.checkpoint_hash)
-        described = receipt.describe(spec, item.item_index, item.seed, item.backend, item.source_type)
+        described = receipt.describe(spec, item.item_index, item.seed, item.backend, item.source_type, item.plan)
         self.outbox.emit(
             ArtifactStored,
             item_index=item.item_index,
@@ -290,6 +296,7 @@ class Attempt:
         if self._load_started is not None and now - self._load_started > self._load_timeout:
             raise JobError(ErrorCode.ITEM_TIMEOUT, f"The model was not ready after {self._load_timeout:g} s")
         for index, doing in self._doing.items():
-            if now - doing.started > limits.item_timeout_seconds:
-                text = f"Item {index} was still {doing.where} after {limits.item_timeout_seconds:g} s"
+            bound = limits.item_timeout_seconds * doing.together
+            if now - doing.started > bound:
+                text = f"Item {index} was still {doing.where} after {bound:g} s"
                 raise JobError(ErrorCode.ITEM_TIMEOUT, text, item_index=index)

@@ -14,17 +14,19 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple, NoReturn
 
 from dreamforge.crashpoints import CrashPoint, CrashSettings, arm_from, reach
 from dreamforge.errors import ErrorCode, JobError
+from dreamforge.events import Level
 from dreamforge.settings import load
 from dreamforge.spec import ModelRef, RenderParams
 from dreamforge_runner import wire
 from dreamforge_runner.backends import registry
-from dreamforge_runner.backends.base import Backend, Item, Memory, RenderCanceled
+from dreamforge_runner.backends.base import Backend, Batching, Item, Memory, Notice, OnStep, RenderCanceled
 
 _PR_SET_PDEATHSIG = 1
 #: Steps are told no oftener than this: readers see four a second, and a message costs more than a fast step may.
@@ -45,6 +47,15 @@ class _Loaded(NamedTuple):
     file: tuple[int, ...] | None
     checkpoint_hash: str | None
 
+    def serves(self, model: ModelRef, file: tuple[int, ...] | None) -> bool:
+        """Whether a job with ``model`` can have it: the same file decides, whatever the entry is called."""
+        if file != self.file or model.kind != self.model.kind:
+            return False
+        if not file:
+            return model == self.model
+        same_bytes = model.sha256 in (None, self.model.sha256, self.checkpoint_hash)
+        return model.path == self.model.path and same_bytes and model.size_bytes in (None, self.model.size_bytes)
+
 
 class RenderChild:
     """Keeps backends and their model warm between jobs."""
@@ -56,6 +67,8 @@ class RenderChild:
         self._backends: dict[str, Backend] = {}
         self._loaded: dict[str, _Loaded] = {}
         self._backend: Backend | None = None  # of the job in hand
+        self._at: int | None = None  # the item that is being denoised
+        self._one_by_one = False  # memory was too small for several items of this job at once
         self._decoder = ThreadPoolExecutor(1, thread_name_prefix="decode")
 
     def run(self) -> None:
@@ -70,7 +83,7 @@ class RenderChild:
             except RenderCanceled:
                 pass  # the Cancel that caused it is the next command and ends the job
             except JobError as error:
-                index = command.item_index if isinstance(command, wire.RenderItem) else error.item_index
+                index = self._at if isinstance(command, wire.RenderItems) else error.item_index
                 failed = JobError(error.code, error.message, item_index=index)
             except Exception as error:  # noqa: BLE001 - a backend may raise anything; its text may hold a prompt
                 traceback.print_exc()
@@ -96,12 +109,14 @@ class RenderChild:
 
     def _obey(self, command: wire.Message | _Broken) -> None:
         match command:
-            case wire.Prepare(target):
-                self._prepare(target)
+            case wire.Prepare(target, model):
+                backend = self._prepare(target)
+                if model is not None:
+                    self._warm_up(target, backend, ModelRef.model_validate(model))
             case wire.StartJob():
                 self._start(command)
-            case wire.RenderItem(index, seed) if self._backend is not None:
-                self._render(self._backend, Item(index, seed))
+            case wire.RenderItems(indexes, seeds) if self._backend is not None:
+                self._render(self._backend, list(map(Item, indexes, seeds)))
             case wire.EndJob() | wire.Cancel() if self._backend is not None:
                 memory = self._end()
                 self._channel.send(
@@ -123,42 +138,80 @@ class RenderChild:
 
     def _start(self, job: wire.StartJob) -> None:
         begun = time.perf_counter()
-        model = ModelRef.model_validate(job.model)
-        file = _identity(model)
-        loaded = self._loaded.get(job.target)
-        reused = loaded is not None and loaded[:2] == (model, file)
         backend = self._prepare(job.target)
-        if loaded is None or not reused:
-            self._loaded.pop(job.target, None)
-            loaded = self._loaded[job.target] = _Loaded(model, file, backend.load(model))
-        self._backend = backend
-        for notice in backend.begin(RenderParams.model_validate(job.params)):
-            self._channel.send(wire.Noticed(notice.code, notice.message, notice.level.value))
+        loaded, reused = self._load(job.target, backend, ModelRef.model_validate(job.model))
+        self._backend, self._one_by_one = backend, False
+        self._tell(*backend.begin(RenderParams.model_validate(job.params)))
         seconds = time.perf_counter() - begun
         source = (backend.name, backend.digital_source_type)
-        self._channel.send(wire.JobReady(*source, seconds, reused, loaded.checkpoint_hash))
+        together = backend.micro_batch if isinstance(backend, Batching) else 1
+        self._channel.send(wire.JobReady(*source, seconds, reused, loaded.checkpoint_hash, together))
 
-    def _render(self, backend: Backend, item: Item) -> None:
+    def _load(self, target: str, backend: Backend, model: ModelRef) -> tuple[_Loaded, bool]:
+        """The loaded model, and whether it was loaded before."""
+        file, loaded = _identity(model), self._loaded.get(target)
+        if loaded is not None and loaded.serves(model, file):
+            return loaded, True
+        self._loaded.pop(target, None)
+        loaded = self._loaded[target] = _Loaded(model, file, backend.load(model))
+        return loaded, False
+
+    def _warm_up(self, target: str, backend: Backend, model: ModelRef) -> None:
+        begun = time.perf_counter()
+        self._load(target, backend, model)
+        if isinstance(backend, Batching):
+            self._tell(*backend.warm_up())
+        self._channel.send(wire.Warmed(time.perf_counter() - begun))
+
+    def _tell(self, *notices: Notice) -> None:
+        for notice in notices:
+            self._channel.send(wire.Noticed(notice.code, notice.message, notice.level.value))
+
+    def _render(self, backend: Backend, items: list[Item]) -> None:
+        self._at = items[0].index
+        if len(items) > 1 and isinstance(backend, Batching) and not self._one_by_one:
+            try:
+                self._hand_on(backend, items, backend.denoise_many(items, self._on_step(items)))
+                return
+            except JobError as error:
+                if error.code is not ErrorCode.GPU_OOM:
+                    raise
+            self._one_by_one = True
+            text = f"Too little GPU memory for {len(items)} images at once; this job goes on one by one"
+            self._tell(Notice("gpu.one_by_one", text, Level.WARNING))
+        for item in items:
+            self._at = item.index
+            self._hand_on(backend, [item], [backend.denoise(item, self._on_step([item]))])
+
+    def _on_step(self, items: list[Item]) -> OnStep:
         told = 0.0
 
         def on_step(done: int) -> bool:
             nonlocal told
             if (now := time.monotonic()) - told >= _TELL_SECONDS:
                 told = now
-                self._channel.send(wire.StepDone(item.index, done))
+                for item in items:
+                    self._channel.send(wire.StepDone(item.index, done))
             reach(CrashPoint.CHILD_DENOISING)
             return not self._cancel.is_set()
 
-        latents = backend.denoise(item, on_step)
-        self._channel.send(wire.Denoised(item.index))
-        self._decoder.submit(self._decode, backend, item, latents)
-        reach(CrashPoint.CHILD_ITEM_DENOISED)
+        return on_step
+
+    def _hand_on(self, backend: Backend, items: list[Item], denoised: Sequence[Any]) -> None:
+        """The denoiser is free for the next; the decoder takes these."""
+        for item, latents in zip(items, denoised, strict=True):
+            self._channel.send(wire.Denoised(item.index))
+            self._decoder.submit(self._decode, backend, item, latents)
+            reach(CrashPoint.CHILD_ITEM_DENOISED)
 
     def _decode(self, backend: Backend, item: Item, latents: Any) -> None:
         try:
             if not self._cancel.is_set():
                 pixels = backend.decode(latents)
-                self._channel.send(wire.ItemRendered(item.index, pixels.width, pixels.height, pixels.rgb))
+                if pixels.notice is not None:
+                    self._tell(pixels.notice)
+                size = (pixels.width, pixels.height)
+                self._channel.send(wire.ItemRendered(item.index, *size, pixels.rgb, pixels.plan))
         except JobError as error:
             self._commands.put(_Broken(JobError(error.code, error.message, item_index=item.index)))
         except wire.ChannelClosed:

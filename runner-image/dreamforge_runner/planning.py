@@ -2,7 +2,7 @@
 
 import json
 import secrets
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dreamforge import keys
@@ -28,6 +28,7 @@ class StoredItem:
     source_type: str
     seconds: float | None = None
     checkpoint_hash: str | None = None
+    plan: str | None = None
 
 
 def given_seed(spec: RenderSpec, item_index: int) -> int | None:
@@ -54,6 +55,11 @@ def with_checkpoint_hash(spec: RenderSpec, checkpoint_hash: str | None) -> Rende
 def to_render(spec: RenderSpec, stored: Mapping[int, StoredItem]) -> list[int]:
     """The shard's items that are not stored, in order."""
     return [index for index in spec.shard.items(spec.params.count) if index not in stored]
+
+
+def batches(items: Sequence[int], size: int) -> list[list[int]]:
+    """Items as they are rendered together: ``size`` at a time, in order; the last may be fewer."""
+    return [list(items[start : start + size]) for start in range(0, len(items), size)]
 
 
 def artifact_key(spec: RenderSpec, item_index: int, seed: int) -> str:
@@ -85,9 +91,9 @@ def find_stored(spec: RenderSpec, storage: Storage) -> dict[int, StoredItem]:
 
 def object_metadata(item: StoredItem) -> dict[str, str]:
     """What stands beside the object, so that another attempt can report it again."""
-    known = {} if item.checkpoint_hash is None else {"checkpoint-hash": item.checkpoint_hash}
+    known = {"checkpoint-hash": item.checkpoint_hash, "plan": item.plan}
     return {
-        **known,
+        **{name: value for name, value in known.items() if value is not None},
         "item-index": str(item.item_index),
         "seed": str(item.seed),
         "width": str(item.width),
@@ -153,4 +159,5 @@ def _stored_item(name: ArtifactName, info: ObjectInfo, sha256: str) -> StoredIte
         backend=info.metadata.get("backend", "unknown"),
         source_type=info.metadata.get("source-type", "algorithmicMedia"),
         checkpoint_hash=info.metadata.get("checkpoint-hash"),
+        plan=info.metadata.get("plan"),
     )

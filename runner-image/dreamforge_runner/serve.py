@@ -58,7 +58,7 @@ class Server:
             self._home, self._sink, lambda found: release_of_the_dead(self._redis, found.job_id, found.attempt_id)
         )
         try:
-            self._supervisor.prewarm()
+            self._supervisor.prewarm(self._stopping)
             if not leftovers.wait(LEFTOVER_WAIT_SECONDS):
                 log.warning("events of earlier processes are still unsent; taking work meanwhile")
             log.info("runner is ready", queue=names.RENDER_QUEUE)

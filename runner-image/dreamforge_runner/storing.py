@@ -114,7 +114,8 @@ class Storer:
         index, seed, pixels = rendered.item_index, rendered.seed, rendered.pixels
         embedded = None
         if spec.params.embed_metadata:
-            text = metadata.as_json(receipt.describe(spec, index, seed, rendered.backend, rendered.source_type))
+            source = (rendered.backend, rendered.source_type, pixels.plan)
+            text = metadata.as_json(receipt.describe(spec, index, seed, *source))
             embedded = images.Embedded(
                 metadata_json=text,
                 parameters=metadata.as_parameters(spec, index, seed, rendered.backend),
@@ -134,6 +135,7 @@ class Storer:
             source_type=rendered.source_type,
             seconds=round(time.monotonic() - rendered.started, 3),
             checkpoint_hash=rendered.checkpoint_hash,
+            plan=pixels.plan,
         )
         reach(CrashPoint.RUNNER_IMAGE_ENCODED)
         self._put(item.key, data, spec.params.format.media_type, planning.object_metadata(item), index)

@@ -4,6 +4,7 @@ It imports no backend and never torch: whatever a model does to its process, thi
 measure the GPU, and start a fresh child for the next job.
 """
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ from dreamforge.errors import ErrorCode, JobError
 from dreamforge.events import AttemptFinished, AttemptStarted, Failure, GpuMeasured, Level, Outcome
 from dreamforge.spec import RenderSpec
 from dreamforge.storage.base import Storage
-from dreamforge_runner import faults, gpu, wire
+from dreamforge_runner import faults, gpu, warming
 from dreamforge_runner.attempt import Attempt, Ending, Halted, Inbox
 from dreamforge_runner.backends import registry
 from dreamforge_runner.outbox import Outbox
@@ -57,10 +58,9 @@ class Supervisor:
         """The render child, when there is one."""
         return self._child.pid if self._child is not None else None
 
-    def prewarm(self) -> None:
-        """Import the configured backend before the first job asks for it."""
-        child = self._warm_child()
-        child.send(wire.Prepare(registry.SDXL_TARGET if self._settings.prewarm_sdxl else registry.SKETCH_TARGET))
+    def prewarm(self, stopping: threading.Event) -> None:
+        """Have the child warm before the first job asks for it."""
+        warming.warm_up(self._warm_child(), self._settings, stopping)
 
     def close(self) -> None:
         """End the child."""

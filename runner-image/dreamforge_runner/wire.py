@@ -31,9 +31,13 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Prepare(Message):
-    """Import the backend now, so that the first job need not wait for it."""
+    """Import the backend now, so that the first job need not wait for it; with a model, load it and warm up too.
+
+    Answered by ``Prepared``, and with a model by ``Noticed``... and ``Warmed``, or by ``Failed``.
+    """
 
     target: str
+    model: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +50,12 @@ class StartJob(Message):
 
 
 @dataclass(frozen=True, slots=True)
-class RenderItem(Message):
-    """Render one item; answered by ``StepDone``..., ``Denoised``, ``ItemRendered``, or ``Failed``."""
+class RenderItems(Message):
+    """Render items, together if there are several; each is answered by ``StepDone``..., ``Denoised``,
+    ``ItemRendered``; or all by one ``Failed``."""
 
-    item_index: int
-    seed: int
+    indexes: list[int]
+    seeds: list[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +87,22 @@ class Prepared(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class Warmed(Message):
+    """A model is loaded and has been tried out."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class JobReady(Message):
-    """The model is ready; ``reused`` when it was already."""
+    """The model is ready; ``reused`` when it was already. ``micro_batch`` items may come at once."""
 
     backend: str
     digital_source_type: str
     seconds: float
     reused: bool
     checkpoint_hash: str | None = None
+    micro_batch: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +137,7 @@ class ItemRendered(Message):
     width: int
     height: int
     rgb: bytes
+    plan: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +158,10 @@ class Failed(Message):
     peak_mib: float | None = None
 
 
-_TO_CHILD: tuple[type[Message], ...] = (Prepare, StartJob, RenderItem, EndJob, Cancel, Shutdown)
+_TO_CHILD: tuple[type[Message], ...] = (Prepare, StartJob, RenderItems, EndJob, Cancel, Shutdown)
 _TO_SUPERVISOR: tuple[type[Message], ...] = (
     Prepared,
+    Warmed,
     JobReady,
     Noticed,
     StepDone,

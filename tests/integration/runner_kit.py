@@ -140,8 +140,8 @@ class Runner:
     def spools(self) -> list[Path]:
         return sorted((self.home / ".dreamforge" / "spool").glob("*/*.ndjson"))
 
-    def wait_ready(self) -> "Runner":
-        wait_for(lambda: "runner is ready" in self.log, what="runner is ready")
+    def wait_ready(self, seconds: float = 30.0) -> "Runner":
+        wait_for(lambda: "runner is ready" in self.log, seconds, "runner is ready")
         return self
 
     def finish(self, seconds: float = 60) -> tuple[int, str]:

@@ -38,7 +38,7 @@ def ingest(redis_db: str) -> Iterator[Ingest]:
 @pytest.fixture
 def runner(tmp_path: Path, redis_db: str, ingest: Ingest, tiny: TinySdxl) -> Iterator[Runner]:
     settings = {"DF_RUNNER_BACKEND": "sdxl", "DF_GENERATE_MODEL_PATH": str(tiny.checkpoint)}
-    with Runner(tmp_path / "r", "serve", redis_url=redis_db, **settings).wait_ready() as serving:
+    with Runner(tmp_path / "r", "serve", redis_url=redis_db, **settings).wait_ready(WAIT_SECONDS) as serving:
         yield serving
         assert serving.stop() == 0
 
@@ -58,7 +58,9 @@ def pixels(runner: Runner, event: ArtifactStored) -> bytes:
     path = runner.home / "image"
     path.write_bytes(data)
     with Image.open(path) as image:
-        assert json.loads(image.info["dreamforge"])["backend"] == "sdxl"
+        told = json.loads(image.info["dreamforge"])
+        assert (told["backend"], told["plan"]) == ("sdxl", event.metadata["plan"])
+        assert "@" in told["plan"]
         return image.tobytes()
 
 
@@ -77,8 +79,11 @@ def test_sdxl_stays_warm_repeats_a_seed_and_outlives_a_broken_checkpoint(
     failure = ends[wrong.job_id].failure
     assert failure is not None
     assert failure.code is ErrorCode.MODEL_INVALID
-    assert "model.loaded" in ingest.logs(first.job_id)
+    # The runner was not ready before it had loaded the configured checkpoint.
+    assert runner.log.index("model is warm") < runner.log.index("runner is ready")
+    assert "model.reused" in ingest.logs(first.job_id)
     assert "model.reused" in ingest.logs(second.job_id)
+    assert "model.loaded" in ingest.logs(after.job_id)
     assert runner.log.count("render child started") == 1
     (one,), (two,) = ingest.of(first.job_id, ArtifactStored), ingest.of(second.job_id, ArtifactStored)
     assert pixels(runner, one) == pixels(runner, two)

@@ -124,6 +124,7 @@ def _stored(storage: Storage, spec: RenderSpec, image: _Image) -> dict[str, Any]
 def _receipt(spec: RenderSpec, image: _Image, info: ObjectInfo) -> dict[str, object]:
     backend = info.metadata.get("backend", "unknown")
     source_type = info.metadata.get("source-type", "algorithmicMedia")
-    described = receipt.describe(spec, image.item_index, image.seed, backend, source_type)
+    plan = info.metadata.get("plan")
+    described = receipt.describe(spec, image.item_index, image.seed, backend, source_type, plan)
     rendered_with = info.metadata.get("checkpoint-hash")
     return {**described, "checkpoint_hash": rendered_with} if rendered_with else described

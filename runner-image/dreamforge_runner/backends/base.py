@@ -6,7 +6,7 @@ next item denoises - then ``end``. ``load`` runs when the model differs from the
 errors itself, so nothing above it knows torch.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -58,8 +58,6 @@ class Memory:
 
 #: Called with the number of denoise steps done; returns False when the item must stop (``RenderCanceled``).
 OnStep = Callable[[int], bool]
-#: Called with what a person should know at once.
-OnNotice = Callable[[Notice], None]
 #: Called when a slow phase begins, so that a reader sees why nothing moves.
 OnStage = Callable[[Stage], None]
 
@@ -102,8 +100,11 @@ class Batching(Protocol):
     #: How many items it takes at once.
     micro_batch: int
 
-    def denoise_many(self, items: Sequence[Item], on_step: OnStep, on_notice: OnNotice) -> Iterator[Any]:
-        """Latents of each item, in order, as they are done; ``on_step`` counts for all of them."""
+    def denoise_many(self, items: Sequence[Item], on_step: OnStep) -> Sequence[Any]:
+        """Latents of each item, in order, equal to those of ``denoise`` but for the last bits of a number.
+
+        After ``gpu_oom`` the backend must be able to go on with fewer items at once.
+        """
         ...
 
     def warm_up(self) -> Sequence[Notice]:

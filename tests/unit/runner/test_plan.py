@@ -40,7 +40,7 @@ def test_pictures_are_as_asked_for_unless_an_operator_says_otherwise():
 
 
 def test_the_sizes_of_the_presets_are_the_buckets():
-    large = {(p.defaults["width"], p.defaults["height"]) for p in PRESETS.values() if p.gpu_memory_gib >= 12}
+    large = {(p.defaults.width, p.defaults.height) for p in PRESETS.values() if p.gpu_memory_gib >= 12}
     assert large == set(plan.SDXL_BUCKETS)
 
 

@@ -22,17 +22,21 @@ def pair() -> Iterator[tuple[wire.Channel, wire.Channel, socket.socket]]:
 
 MESSAGES = [
     wire.Prepare("module:Class"),
+    wire.Prepare("module:Class", {"id": "m"}),
     wire.StartJob("module:Class", {"id": "m"}, {"prompt": "line\nline\u2028\x00\ud83c"}),
-    wire.RenderItem(3, 2**32 - 1),
+    wire.RenderItems([3, 4], [2**32 - 1, 0]),
     wire.EndJob(),
     wire.Cancel(),
     wire.Shutdown(),
     wire.Prepared("t", "sdxl", "trainedAlgorithmicMedia", 1.5),
+    wire.Warmed(12.5),
     wire.JobReady("sdxl", "trainedAlgorithmicMedia", 0.1, True),
+    wire.JobReady("sdxl", "trainedAlgorithmicMedia", 0.1, True, "ab", 4),
     wire.Noticed("code", "message"),
     wire.StepDone(0, 5),
     wire.Denoised(0),
     wire.ItemRendered(0, 2, 1, b"\x00\xff\n{}A"),
+    wire.ItemRendered(0, 2, 1, b"rgbrgb", "hopper@1"),
     wire.JobDone(None, 12.5),
     wire.Failed("gpu_oom", "too little", None),
 ]

@@ -1,7 +1,7 @@
 """SDXL behind the backend port: checks the model's files before the libraries see them."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +9,7 @@ from dreamforge.checkpoints import configuration, digest, place, sdxl
 from dreamforge.errors import ErrorCode, JobError
 from dreamforge.settings import load
 from dreamforge.spec import ModelRef, RenderParams
-from dreamforge_runner.backends.base import Item, Memory, Notice, OnNotice, OnStep, Pixels
+from dreamforge_runner.backends.base import Item, Memory, Notice, OnStep, Pixels
 from dreamforge_runner.backends.sdxl.plan_settings import PlanSettings
 from dreamforge_runner.backends.sdxl.settings import SdxlSettings
 
@@ -69,10 +69,10 @@ class SdxlBackend:
         return self._engine.begin(params)
 
     def denoise(self, item: Item, on_step: OnStep) -> Any:
-        return next(self.denoise_many([item], on_step, lambda _: None))
+        return self._engine.denoise([item], on_step)[0]
 
-    def denoise_many(self, items: Sequence[Item], on_step: OnStep, on_notice: OnNotice) -> Iterator[Any]:
-        return self._engine.denoise(items, on_step, on_notice)
+    def denoise_many(self, items: Sequence[Item], on_step: OnStep) -> Sequence[Any]:
+        return self._engine.denoise(items, on_step)
 
     def warm_up(self) -> Sequence[Notice]:
         return self._engine.warm_up()

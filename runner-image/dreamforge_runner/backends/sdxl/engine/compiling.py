@@ -56,16 +56,18 @@ def compilations() -> int:
     return int(counters["inductor"]["fxgraph_cache_miss"])
 
 
-def restore(cache: CompileCache) -> list[Notice]:
-    """Give torch the kernels of an earlier process; a file that must not be used is named and left."""
+def restore(cache: CompileCache) -> tuple[bool, list[Notice]]:
+    """Give torch the kernels of an earlier process, if there are; a file that must not be used is named and left."""
     try:
-        if (artifacts := cache.read()) is not None:
-            torch.compiler.load_cache_artifacts(artifacts)
+        artifacts = cache.read()
+        if artifacts is None:
+            return False, []
+        torch.compiler.load_cache_artifacts(artifacts)
     except Ignored as why:
-        return [_ignored(cache, str(why))]
+        return False, [_ignored(cache, str(why))]
     except Exception as error:  # noqa: BLE001 - torch reads an old or foreign format: anything may come of it
-        return [_ignored(cache, f"torch can't read it ({type(error).__name__})")]
-    return []
+        return False, [_ignored(cache, f"torch can't read it ({type(error).__name__})")]
+    return True, []
 
 
 def keep(cache: CompileCache) -> list[Notice]:

@@ -7,7 +7,7 @@ import math
 from collections import deque
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -91,7 +91,8 @@ class Denoiser:
         with torch.no_grad(), _attention(self.plan.attention):
             tensor = self._loop(items, on_step)
         ready = torch.cuda.current_stream().record_event() if self._where == "cuda" else None
-        return [Latents(row, ready, self.plan) for row in torch.split(tensor, 1)]
+        used = replace(self.plan, micro_batch=len(items))
+        return [Latents(row, ready, used) for row in torch.split(tensor, 1)]
 
     def _loop(self, items: Sequence[Item], on_step: OnStep) -> torch.Tensor:
         sampler, pace = self._sampler, _Pace(on_cuda=self._where == "cuda")

@@ -5,7 +5,7 @@ VAE and nothing else of the pipeline.
 """
 
 import gc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ import torch
 from dreamforge.errors import DreamForgeError, ErrorCode, JobError
 from dreamforge.events import Level
 from dreamforge.spec import RenderParams
-from dreamforge_runner.backends.base import Item, Memory, Notice, OnNotice, OnStep, Pixels
+from dreamforge_runner.backends.base import Item, Memory, Notice, OnStep, Pixels
 from dreamforge_runner.backends.sdxl import capacity, faults
 from dreamforge_runner.backends.sdxl.compile_cache import CompileCache
 from dreamforge_runner.backends.sdxl.engine import compiling, loading
@@ -48,6 +48,9 @@ class Engine:
         device = loading.device()
         self._where = "cuda" if device.cuda else "cpu"
         self.plan = settings.choose(device)
+        # Nobody waits minutes for the compiler in a job unless an operator asked for it: else kernels come from
+        # warming up or from the cache.
+        self._compiler_at_hand = settings.sdxl_compile is not None
         self._cache: CompileCache | None = None
         if self.plan.compile is not Compile.OFF and settings.sdxl_compile_cache_path is not None:
             self._cache = CompileCache(settings.sdxl_compile_cache_path, compiling.facts(device, self.plan))
@@ -57,7 +60,6 @@ class Engine:
         self._job: _Job | None = None
         self._notices: list[Notice] = []
         self._resident_bytes = 0
-        self._micro_batch = self.plan.micro_batch
         self._kept = compiling.compilations()
         # The libraries' objects live as long as the process; without them each later collection takes
         # milliseconds instead of a quarter of a second.
@@ -75,7 +77,9 @@ class Engine:
     def adopt(self, pipe: Any) -> None:
         """Take a pipeline that is on the device already."""
         if self._cache is not None:
-            self._notices += compiling.restore(self._cache)
+            found, notices = compiling.restore(self._cache)
+            self._compiler_at_hand |= found
+            self._notices += notices
         if self.plan.compile is not Compile.OFF:
             compiling.prepare(pipe, self.plan)
         self._pipe, self._scheduler_config = pipe, pipe.scheduler.config
@@ -87,6 +91,7 @@ class Engine:
             sizes: Sequence[Bucket] = self.plan.buckets
         else:
             sizes = self.plan.buckets[:1] if self._where == "cuda" else ()
+        self._compiler_at_hand = True
         try:
             for size in sizes:
                 self._guarded(partial(self._try_out, size))
@@ -100,19 +105,9 @@ class Engine:
         truncated = self._guarded(lambda: self._begin(params))
         return [*self._take_notices(), *truncated]
 
-    def denoise(self, items: Sequence[Item], on_step: OnStep, on_notice: OnNotice) -> Iterator[Latents]:
-        """Each item's latents as they are done; ``items`` together, or one by one where memory is too small."""
-        if self._job is None:
-            raise JobError(ErrorCode.INTERNAL, "denoise() was called before begin()")
-        if self._micro_batch > 1 and len(items) > 1:
-            together = self._together(items, on_step)
-            if together is not None:
-                yield from together
-                return
-            self._micro_batch = 1
-            on_notice(_one_by_one(len(items)))
-        for item in items:
-            yield from self._guarded(partial(self._run, [item], on_step))
+    def denoise(self, items: Sequence[Item], on_step: OnStep) -> list[Latents]:
+        """Each item's latents, denoised together."""
+        return self._guarded(lambda: self._run(items, on_step))
 
     def decode(self, latents: Latents) -> Pixels:
         return self._guarded(lambda: self._decode(latents))
@@ -140,13 +135,14 @@ class Engine:
             torch.cuda.reset_peak_memory_stats()
             self._resident_bytes = torch.cuda.memory_allocated()
         pipe = self._loaded()
-        if self.plan.compile is not Compile.OFF:
-            compiling.stance(compiled=self.plan.compiles(params.width, params.height))
-        # The plan's choice again for each job: one that ran out of memory speaks for itself only.
-        self._micro_batch = self.plan.micro_batch
+        plan = self.plan
+        if plan.compile is not Compile.OFF:
+            compiled = self._compiler_at_hand and plan.compiles(params.width, params.height)
+            compiling.stance(compiled=compiled)
+            plan = plan if compiled else replace(plan, compile=Compile.OFF)
         sampler = Sampler(params.scheduler, self._scheduler_config, params.steps, self._where)
         conditions = encode(pipe, params, self._where)
-        self._job = _Job(params, Denoiser(pipe.unet, sampler, conditions, params, self.plan))
+        self._job = _Job(params, Denoiser(pipe.unet, sampler, conditions, params, plan))
         negative = params.negative_prompt if conditions.guided else None
         texts = {"prompt": params.prompt, "negative prompt": negative}
         return [notice for label, text in texts.items() if text and (notice := self._truncation(label, text))]
@@ -159,22 +155,10 @@ class Engine:
             latents = self._run([Item(index, index) for index in range(together)], lambda _: True)
             self._decode(latents[0])
 
-    def _together(self, items: Sequence[Item], on_step: OnStep) -> list[Latents] | None:
-        """``None`` when memory does not suffice for so many at once; one by one it may."""
-        try:
-            return self._guarded(lambda: self._run(items, on_step))
-        except JobError as error:
-            if error.code is not ErrorCode.GPU_OOM:
-                raise
-        gc.collect()
-        if self._where == "cuda":
-            torch.cuda.empty_cache()
-        return None
-
     def _run(self, items: Sequence[Item], on_step: OnStep) -> list[Latents]:
         job = self._job
         if job is None:
-            raise JobError(ErrorCode.INTERNAL, "the job has ended")
+            raise JobError(ErrorCode.INTERNAL, "denoise() was called before begin()")
         try:
             return job.denoiser.run(items, on_step)
         except compiling.FAILURES as error:
@@ -243,6 +227,8 @@ class Engine:
             code, failure, refused = faults.code_of(error), otherwise(error), faults.refused_bytes(error)
         if code is ErrorCode.GPU_OOM:
             failure = JobError(code, self._out_of_memory(refused))
+            if self._where == "cuda":
+                torch.cuda.empty_cache()  # fewer items at once may fit now
         elif code is not None:
             failure = JobError(code, "the GPU or its driver failed; the render process is replaced")
         raise failure
@@ -264,8 +250,3 @@ class Engine:
         return capacity.explain(
             params, capacity.Measured(free, total, reserved, self._resident_bytes, demanded, number)
         )
-
-
-def _one_by_one(items: int) -> Notice:
-    message = f"Too little GPU memory for {items} images at once; this job's images are rendered one by one."
-    return Notice("gpu.one_by_one", message, Level.WARNING)
