@@ -1,6 +1,7 @@
 """The running operator: one queue, some workers, a full pass on a timer, and what it tells the outside."""
 
 import asyncio
+import contextlib
 import random
 import time
 from collections.abc import Coroutine
@@ -15,7 +16,8 @@ from dreamforge.renderjob.resource import RenderJob
 from dreamforge.renderjob.status import UNSEEN
 from dreamforge_operator import metrics
 from dreamforge_operator.announcer import Announcer
-from dreamforge_operator.cluster import JOBS, Cluster, Json
+from dreamforge_operator.children import ChildWatch
+from dreamforge_operator.cluster import JOBS, PODS, Cluster, Json
 from dreamforge_operator.full_pass import FullPass
 from dreamforge_operator.news import News, Version
 from dreamforge_operator.plan import Platform
@@ -36,6 +38,8 @@ _PASS_SHARE = 0.05
 _LONGEST_BETWEEN = 60.0
 #: What happens to a child comes in bursts (made, counted, scheduled), and one look does for all of a burst.
 _CHILD_DELAY_SECONDS = 0.2
+#: A child made is a GPU at work, and its first status may wait so long while others have no child yet.
+_GIVE_WAY_SECONDS = 2.0
 #: Jobs that wait for room may be thousands, and asking why takes five requests each: some of them after each pass.
 _MOST_WAITING = 200
 
@@ -75,10 +79,12 @@ class Operator:
         self._announcer = announcer
         self._news = News()
         self._fresh: dict[str, Json] = {}
+        self._none_fresh = asyncio.Event()
+        self._free = asyncio.Semaphore(settings.operator_workers)
         self._reports = Reporting(ProgressBoard(self.look), announcer)
         self._twins = Twins(self.look)
         self._full_pass = FullPass(cluster, platform, self._reports.tell)
-        self._reconciler = Reconciler(cluster, platform, self._reports, self._twins)
+        self._reconciler = Reconciler(cluster, platform, self._reports, self._twins, give_way=self._give_way)
         self._tasks: list[asyncio.Task[None]] = []
         self._alive_at = time.monotonic()
         self._passed = asyncio.Event()
@@ -96,7 +102,9 @@ class Operator:
     def start(self) -> None:
         """Begin; looks wait for the first full pass."""
         self._run(self._passes())
-        self._run(self._looks(self._settings.operator_workers))
+        self._run(self._looks())
+        for resource in (JOBS, PODS):
+            self._run(ChildWatch(self._cluster, resource, self.child_seen).follow())
         if self._settings.redis_url:
             self._run(self._reports.board.listen(self._settings.redis_url))
         if self._announcer is not None:
@@ -119,6 +127,7 @@ class Operator:
         name = meta["name"]
         if body.get("status", {}).get("observedGeneration", UNSEEN) == UNSEEN:
             self._fresh[name] = body
+            self._none_fresh.clear()
         self._news.hear(name, Version(meta["uid"], meta["resourceVersion"]))
         self.queue.add(name)
 
@@ -129,7 +138,7 @@ class Operator:
 
     def deleted(self, name: str, uid: str) -> None:
         """A RenderJob was seen to go."""
-        self._fresh.pop(name, None)
+        self._take_fresh(name)
         self.look(name)
         if self._announcer is not None:
             self._announcer.deleted(uid)
@@ -137,20 +146,38 @@ class Operator:
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
         self._tasks.append(asyncio.get_running_loop().create_task(work))
 
-    async def _looks(self, at_once: int) -> None:
+    async def _looks(self) -> None:
         """Begin every look that is worth it. One waits for keys: all of them would wake for each."""
         await self._passed.wait()
-        free = asyncio.Semaphore(at_once)
         async with asyncio.TaskGroup() as looks:
             while True:
-                await free.acquire()
+                await self._free.acquire()
                 name = await self.queue.get()
-                fresh = self._fresh.pop(name, None)
+                fresh = self._take_fresh(name)
                 if self._news.take(name):
-                    looks.create_task(self._look(name, fresh)).add_done_callback(lambda _: free.release())
+                    looks.create_task(self._look(name, fresh)).add_done_callback(lambda _: self._free.release())
                 else:
                     self.queue.done(name, self._news.due_in(name))
-                    free.release()
+                    self._free.release()
+
+    def _take_fresh(self, name: str) -> Json | None:
+        """A RenderJob that nobody has looked at, as the watch has seen it."""
+        body = self._fresh.pop(name, None)
+        if not self._fresh:
+            self._none_fresh.set()
+        return body
+
+    async def _give_way(self) -> None:
+        """Let those look first who have no child yet."""
+        if self._none_fresh.is_set():
+            return
+        self._free.release()
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_GIVE_WAY_SECONDS):
+                    await self._none_fresh.wait()
+        finally:
+            await self._free.acquire()
 
     async def _look(self, name: str, fresh: Json | None) -> None:
         started = time.perf_counter()

@@ -4,8 +4,8 @@ Objects are plain JSON: the client's models would be parsed, validated and writt
 nothing that the few fields we read do not. Errors become ours here.
 """
 
-import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, NamedTuple, Protocol, Self
 from urllib.parse import quote, urlencode
@@ -13,6 +13,7 @@ from urllib.parse import quote, urlencode
 import aiohttp
 from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration
+from pydantic_core import from_json
 
 from dreamforge.errors import DreamForgeError, Unavailable
 from dreamforge_operator import metrics
@@ -23,6 +24,10 @@ FIELD_MANAGER = "dreamforge-operator"
 _PAGE = 500
 _MOST_EXPIRIES = 3
 _TIMEOUT_SECONDS = 20.0
+#: The API server ends a watch after so long; the next one goes on where it ended.
+_WATCH_SECONDS = 300
+#: A watch in which nothing moves has a bookmark every minute; one without is dead.
+_SILENCE_SECONDS = 75.0
 _RETRY_STATUSES = frozenset({401, 408, 429, 500, 502, 503, 504})
 
 
@@ -72,6 +77,10 @@ class Cluster(Protocol):
         """
         ...
 
+    def watch(self, resource: Resource, *, labels: str = "", since: str = "") -> AsyncIterator[Json]:
+        """What happens from a version on, until the API server ends it; without a version, what is there first."""
+        ...
+
     async def create(self, resource: Resource, body: Json) -> Json:
         """Raises ``Conflict`` when the name is taken."""
         ...
@@ -105,7 +114,7 @@ class KubernetesCluster:
             config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
         except config.ConfigException:
             await config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
-        configuration.connection_pool_maxsize = 64
+        configuration.connection_pool_maxsize = 128
         # Else a ~/.netrc is looked for before each request.
         configuration.client_session_kwargs = {"trust_env": False}
         return cls(ApiClient(configuration), namespace)
@@ -142,6 +151,21 @@ class KubernetesCluster:
                 return
             query["continue"] = token
 
+    async def watch(self, resource: Resource, *, labels: str = "", since: str = "") -> AsyncIterator[Json]:
+        query = {"watch": "1", "allowWatchBookmarks": "true", "timeoutSeconds": str(_WATCH_SECONDS)}
+        url = self._url(resource, query={**query, "labelSelector": labels, "resourceVersion": since})
+        silence = aiohttp.ClientTimeout(total=None, sock_connect=_TIMEOUT_SECONDS, sock_read=_SILENCE_SECONDS)
+        with _reached():
+            answer = await self._call("GET", url, None, silence)
+            try:
+                if answer.status != 200:
+                    _judge(answer.status, await answer.read())
+                    return  # the kind is not installed
+                async for line in answer.response.content:
+                    yield from_json(line)
+            finally:
+                answer.response.close()
+
     async def create(self, resource: Resource, body: Json) -> Json:
         metrics.WRITES.labels("create", resource.plural).inc()
         url = self._url(resource, query={"fieldManager": FIELD_MANAGER})
@@ -174,16 +198,26 @@ class KubernetesCluster:
 
     async def _object(self, method: str, url: str, body: Json | None = None) -> Json | None:
         """One request: the object it answers with, ``None`` for 404."""
+        with _reached():
+            answer = await self._call(method, url, body, aiohttp.ClientTimeout(total=_TIMEOUT_SECONDS))
+            data = await answer.read()
+        return _judge(answer.status, data)
+
+    async def _call(self, method: str, url: str, body: Json | None, patience: aiohttp.ClientTimeout) -> Any:
         headers = {"Accept": "application/json", "User-Agent": FIELD_MANAGER}
         if method == "PATCH":
             headers["Content-Type"] = "application/merge-patch+json"
-        try:
-            await self._client.update_params_for_auth(headers, [], ["BearerToken"], url, method, body)
-            answer = await self._client.call_api(method, url, headers, body, _request_timeout=_TIMEOUT_SECONDS)
-            data = await answer.read()  # type: ignore[no-untyped-call]
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise ClusterUnavailable(f"the API server did not answer ({type(error).__name__})") from error
-        return _judge(int(answer.status), data)
+        await self._client.update_params_for_auth(headers, [], ["BearerToken"], url, method, body)
+        return await self._client.call_api(method, url, headers, body, _request_timeout=patience)
+
+
+@contextmanager
+def _reached() -> Iterator[None]:
+    """Errors of the connection as ours; a ``ValueError`` is half a line of a watch."""
+    try:
+        yield
+    except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+        raise ClusterUnavailable(f"the API server did not answer ({type(error).__name__})") from error
 
 
 def _judge(status: int, data: bytes) -> Json | None:
@@ -191,7 +225,7 @@ def _judge(status: int, data: bytes) -> Json | None:
     if status == 404:
         return None
     try:
-        body: Json = json.loads(data)
+        body: Json = from_json(data)
     except ValueError:
         raise ClusterUnavailable(f"the API server answered {status} without JSON") from None
     if status < 300:

@@ -17,11 +17,10 @@ from dreamforge.errors import ConfigurationError
 from dreamforge.renderjob import names
 from dreamforge.settings import load
 from dreamforge.transport.redis import RedisAnnouncements
-from dreamforge_operator import health, observed, runtimes
+from dreamforge_operator import health, runtimes
 from dreamforge_operator.announcer import Announcer
 from dreamforge_operator.app import Operator
 from dreamforge_operator.cluster import KubernetesCluster
-from dreamforge_operator.news import Version
 from dreamforge_operator.plan import Platform
 from dreamforge_operator.settings import OperatorSettings
 
@@ -104,20 +103,6 @@ async def renderjob_seen(event: kopf.RawEvent, name: str, uid: str, **_: Any) ->
         Process.operator.deleted(name, uid)
     else:
         Process.operator.renderjob_seen(dict(event["object"]))
-
-
-_OURS = {names.LABEL_MANAGED_BY: names.OPERATOR_MANAGER}
-
-
-@kopf.on.event("batch", "v1", "jobs", labels=_OURS)
-@kopf.on.event("", "v1", "pods", labels=_OURS)
-async def child_seen(event: kopf.RawEvent, labels: kopf.Labels, uid: str, **_: Any) -> None:
-    """A child or one of its pods is there, changed or gone."""
-    name, body = labels.get(names.LABEL_RENDERJOB), event["object"]
-    if name and Process.operator is not None:
-        version = Version(uid, str(body["metadata"].get("resourceVersion", "")))
-        waiting = event["type"] != "DELETED" and observed.on_its_way(body)
-        Process.operator.child_seen(name, version, on_its_way=waiting)
 
 
 def look(name: str) -> None:

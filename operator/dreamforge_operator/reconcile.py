@@ -4,7 +4,7 @@ Level-based and idempotent: it may run at any time, as often as one likes, in tw
 made a child, ``resourceVersion`` who wrote a status; whoever loses looks again.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -64,6 +64,10 @@ class Reports(Protocol):
         ...
 
 
+async def at_once() -> None:
+    """Nobody is given way to."""
+
+
 class Reconciler:
     """Brings the children of RenderJobs, and what is said of them, to where they should be."""
 
@@ -74,12 +78,15 @@ class Reconciler:
         reports: Reports,
         twins: Twins,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        give_way: Callable[[], Awaitable[None]] = at_once,
     ) -> None:
+        """``give_way`` is waited for between a new child and what is said of it."""
         self._cluster = cluster
         self._platform = platform
         self._reports = reports
         self._twins = twins
         self._clock = clock
+        self._give_way = give_way
 
     async def reconcile(self, name: str, fresh: Json | None = None) -> Looked:
         """Look at one RenderJob; ``fresh`` is how a watch has just seen it, which saves reading it once more.
@@ -138,6 +145,7 @@ class Reconciler:
                 made = await self._cluster.create(JOBS, body)
                 log.info("child job made", child=rj.child_name)
                 reach(CrashPoint.OPERATOR_JOB_CREATED)
+                await self._give_way()
                 return replace(seen, job=observed.job_of(made))
             case plan.PatchJob(name, _, change):
                 patched = await self._cluster.patch(JOBS, name, change)

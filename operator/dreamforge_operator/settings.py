@@ -35,8 +35,8 @@ class OperatorSettings(DfSettings):
         default=None,
         description="Redis that announces jobs made with kubectl and carries item progress; without it both stop.",
     )
-    operator_workers: Annotated[int, Field(ge=1, le=64)] = Field(
-        default=32, description="RenderJobs that are reconciled at the same time."
+    operator_workers: Annotated[int, Field(ge=1, le=128)] = Field(
+        default=64, description="RenderJobs that are reconciled at the same time."
     )
     operator_pass_seconds: Annotated[float, Field(gt=0, le=60)] = Field(
         default=15, description="Seconds between full passes over all RenderJobs."

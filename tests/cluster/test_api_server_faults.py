@@ -98,6 +98,23 @@ def test_a_watch_from_before_a_compaction_begins_anew(plane: ControlPlane, kubec
         operator.stop()
 
 
+def test_a_watch_of_children_goes_on_after_all_it_knew_has_expired(
+    plane: ControlPlane, kubectl: Kubectl, tmp_path: Path
+):
+    operator = Operator(kubectl, tmp_path, **SELDOM)
+    operator.start()
+    try:
+        kubectl.apply(render_job("one"))
+        job = Played(kubectl, "one")
+        (pod,) = job.wait_pods()
+        eventually("no look is due any more", lambda: job.reason("PodReady") not in ("", "NotCreated"))
+        _forget(plane)
+        job.run(pod)
+        job.wait_phase("Rendering", timeout=30)
+    finally:
+        operator.stop()
+
+
 def test_while_it_is_away_jobs_are_taken_and_later_they_run(
     plane: ControlPlane, kubectl: Kubectl, database_url: str, redis_db: str, tmp_path: Path
 ):
