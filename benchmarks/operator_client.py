@@ -18,6 +18,7 @@ JOBS = "apis/batch/v1/namespaces/{}/jobs"
 PODS = "api/v1/namespaces/{}/pods"
 
 _PARTIAL = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+_NOT_READY_SECONDS = 0.2
 _MERGE = "application/merge-patch+json"
 
 
@@ -44,6 +45,9 @@ class Api:
         headers = {"Accept": "application/json" if whole else _PARTIAL}
         asked = {"watch": "1", **(query or {})}
         async with self._session.get(f"{self._server}/{path}", params=asked, headers=headers, timeout=None) as answer:
+            if answer.status == 429:  # a kind that has just been installed is not ready to be watched
+                await asyncio.sleep(_NOT_READY_SECONDS)
+                return
             answer.raise_for_status()
             async for line in answer.content:
                 event = json.loads(line)
@@ -91,12 +95,17 @@ class Sightings:
         """Begin to watch these kinds."""
         for kind in kinds:
             self.seen[kind] = {}
-            self._tasks.append(asyncio.create_task(self._follow(kind)))
+            task = asyncio.create_task(self._follow(kind))
+            task.add_done_callback(lambda _: self._news.set())
+            self._tasks.append(task)
 
     async def all_seen(self, kind: str, count: int, seconds: float) -> None:
-        """Until ``count`` objects were seen; raises ``TimeoutError``, also when a watch has ended."""
+        """Until ``count`` objects were seen; raises ``TimeoutError``, or whatever ended a watch."""
         async with asyncio.timeout(seconds):
             while len(self.seen[kind]) < count:
+                for task in self._tasks:
+                    if task.done():
+                        task.result()
                 self._news.clear()
                 await self._news.wait()
 
