@@ -40,7 +40,7 @@ def test_a_gpu_is_asked_for_by_cdi_and_models_come_from_a_folder():
     (device,) = found["runner"]["deploy"]["resources"]["reservations"]["devices"]
     assert (device["driver"], device["device_ids"]) == ("cdi", ["nvidia.com/gpu=all"])
     assert found["runner"]["image"] == "dreamforge-runner:dev-sdxl"
-    for service in ("api", "runner"):
+    for service in ("api", "worker", "runner"):
         assert found[service]["environment"]["DF_GENERATE_MODEL_PATH"] == GPU["DF_GENERATE_MODEL_PATH"]
         (models,) = (volume for volume in found[service]["volumes"] if volume["target"] == "/models")
         assert (models["type"], models["source"], models["read_only"]) == ("bind", GPU["DF_MODELS_ROOT"], True)

@@ -20,8 +20,8 @@ from tests.servers import postgres
 PROBLEM = "application/problem+json"
 FIELDS = {
     "id", "type", "provider", "model_id", "status", "progress", "created_at", "started_at", "finished_at", "attempt",
-    "params", "preset", "labels", "count", "completed", "queue_position", "eta_seconds", "warnings", "error", "executor",
-    "urls", "deadline_at", "cancel_requested_at",
+    "params", "preset", "labels", "count", "completed", "queue_position", "eta_seconds", "warnings", "error",
+    "executor", "urls", "deadline_at", "cancel_requested_at",
 }  # fmt: skip
 
 

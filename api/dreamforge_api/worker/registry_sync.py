@@ -78,7 +78,8 @@ class RegistrySync:
         problem = found.problem or self._changed(root, found.folder, model)
         given = registry.upsert_parameters(models_root.descriptor(root, model, problem))
         try:
-            self._write(model.id, registry.UPSERT, given)
+            if self._write(model.id, registry.UPSERT, given) == ModelEvent.REGISTERED and _why_gone(found.folder):
+                self._write(model.id, registry.REMOVE, {"id": model.id, "detail": "removed while it was looked at"})
         except DataError as error:
             return f"{found.folder / DESCRIPTOR} can't be registered: {str(error.orig).partition(chr(10))[0]}"
         return None
@@ -119,15 +120,17 @@ class RegistrySync:
         state = registry.set_installed_parameters(model_id, installed=False, problem=problem)
         self._write(model_id, registry.SET_INSTALLED, state)
 
-    def _write(self, model_id: str, statement: TextClause, parameters: dict[str, Any]) -> None:
+    def _write(self, model_id: str, statement: TextClause, parameters: dict[str, Any]) -> str | None:
+        """What happened, if anything did."""
         with self._engine.begin() as connection:
             news = connection.execute(statement, parameters).one_or_none()
         if news is None:
-            return
+            return None
         if news.kind == ModelEvent.NOT_INSTALLED:
             log.warning("a model is not usable", model_id=model_id, problem=news.detail)
         else:
-            log.info("a model is usable", model_id=model_id, change=news.kind)
+            log.info("a model has news", model_id=model_id, change=news.kind)
+        return str(news.kind)
 
 
 def _why_unreadable(root: Path) -> str | None:
