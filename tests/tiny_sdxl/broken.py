@@ -285,7 +285,8 @@ ON_DISK = (
 
 
 def with_weights_that_are_not_numbers(good: bytes, prefix: str) -> bytes:
-    """A sound file but for the first tensor of a part, which is all NaN."""
+    """The same file, as long, but for the first tensor of a part, which is all NaN."""
     header, data = split(good)
-    begin, end = next(entry["data_offsets"] for name, entry in header.items() if name.startswith(prefix))
-    return join(header, data[:begin] + b"\xff" * (end - begin) + data[end:])
+    begin, end = map(int, next(entry["data_offsets"] for name, entry in header.items() if name.startswith(prefix)))
+    start = len(good) - len(data)
+    return good[: start + begin] + b"\xff" * (end - begin) + good[start + end :]
