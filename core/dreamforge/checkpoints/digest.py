@@ -25,6 +25,11 @@ def memory_of(root: Path) -> Path:
 
 def sha256(path: Path, *memories: Path | None) -> str:
     """Hex sha256 of the file: the first that a memory knows, else what :func:`read` finds."""
+    return remembered(path, *memories) or read(path, *memories)
+
+
+def remembered(path: Path, *memories: Path | None) -> str | None:
+    """What the first memory that knows the file says of it; the file is not read."""
     try:
         name = _entry_name(path.stat())
     except (OSError, ValueError) as error:
@@ -32,7 +37,7 @@ def sha256(path: Path, *memories: Path | None) -> str:
     for memory in memories:
         if memory is not None and (known := _known(memory / name)):
             return known
-    return read(path, *memories)
+    return None
 
 
 def read(path: Path, *memories: Path | None, on_bytes: Callable[[int], None] | None = None) -> str:
