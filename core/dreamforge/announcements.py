@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter
 
 from dreamforge.errors import ErrorCode
 from dreamforge.events import Failure, Level, Message
+from dreamforge.models import MAX_ID
 
 ANNOUNCEMENT_VERSION = 1
 
@@ -44,7 +45,7 @@ class JobRegistered(_Announcement):
     created_at: datetime = Field(description="The object's creation; the `ts` of every object key.")
     deadline_at: datetime = Field(description="When the job must have ended, queue and pauses included.")
     provider: str = Field(max_length=128)
-    model_id: str | None = Field(None, max_length=128, description="None: the API's default model is taken.")
+    model_id: str | None = Field(None, max_length=MAX_ID, description="None: the API's default model is taken.")
     params: dict[str, JsonValue] | None = Field(
         None, description="Inline input with its count, as `RenderParams`; None when a Secret holds it."
     )
