@@ -10,16 +10,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from dreamforge.db import registry
 from dreamforge.db.engine import open_engine
-from dreamforge.errors import DreamForgeError, Unavailable
+from dreamforge.errors import Unavailable
 from dreamforge.models import ModelDescriptor
-
-
-class InUse(DreamForgeError):
-    """Jobs that are not over use the model."""
-
-    def __init__(self, jobs: int) -> None:
-        self.jobs = jobs
-        super().__init__(f"{jobs} {'job uses' if jobs == 1 else 'jobs use'} it")
+from dreamforge_cli.models.errors import NotAllowed
 
 
 class Registry:
@@ -48,13 +41,16 @@ class Registry:
     def without(self, model_id: str, detail: str) -> Iterator[bool]:
         """Take a model out of the registry once the block has taken its files away; whether it was registered.
 
-        Raises :class:`InUse` before the block when jobs use it.
+        Raises :class:`NotAllowed` before the block when jobs use it.
         """
         with self._connection() as connection:
             gone = connection.execute(registry.REMOVE, {"id": model_id, "detail": detail}).first() is not None
             jobs = 0 if gone else int(connection.execute(registry.LIVE_JOBS, {"id": model_id}).scalar_one())
             if jobs:
-                raise InUse(jobs)
+                what = "1 job that is not over uses it" if jobs == 1 else f"{jobs} jobs that are not over use it"
+                raise NotAllowed(
+                    f"{model_id}: {what}; wait for the end of it all, or cancel it (dreamforge jobs list)"
+                )
             yield gone
 
     @contextmanager
