@@ -300,3 +300,17 @@ def test_a_checkpoint_placed_by_hand_goes_and_comes_with_its_file(engine: Engine
     assert {line["change"] for line in swept(sync)} == {"installed"}
     sizes = rows(engine, "SELECT id, size_bytes FROM models ORDER BY id")
     assert [row["size_bytes"] for row in sizes] == [7, 13]
+
+
+def test_what_verification_found_out_is_not_taken_back(engine: Engine, root: Path) -> None:
+    """A disk that loses bits changes neither size nor times: only who reads every byte knows, and tells the memory."""
+    model = install(root)
+    sync = RegistrySync(engine, root, None)
+    swept(sync)
+    checkpoint = folder_of(root, model) / model.checkpoint.path
+    digest.remember(checkpoint, "f" * 64, digest.memory_of(root))
+    swept(sync)
+    assert "other bytes" in str(state(engine)[model.id])
+    digest.read(checkpoint, digest.memory_of(root))
+    swept(sync)
+    assert state(engine) == {model.id: None}
