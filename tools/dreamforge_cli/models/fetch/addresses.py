@@ -1,16 +1,38 @@
 """Which addresses a download may connect to: those of the public internet, and no others.
 
-An address that embeds another one (mapped, 6to4, Teredo, NAT64) is refused whatever it embeds: no public source of
-models is reached that way, and each of them is a way around a check of the address alone.
+The lists are IANA's special-purpose registries (as of 2025), written out: what ``ipaddress`` calls global differs
+between versions of Python, and includes 192.0.0.192, which is a cloud's metadata service. An address that embeds
+another one (mapped, 6to4, Teredo, NAT64) is refused whatever it embeds: no public source of models is reached that
+way, and each of them is a way around a check of the address alone.
 """
 
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address
 
-#: Beyond what ``ipaddress`` calls not global: relays of 6to4, and the one public address that is a cloud's metadata.
-_REFUSED_V4 = tuple(IPv4Network(net) for net in ("192.88.99.0/24", "168.63.129.16/32"))
+_REFUSED_V4 = tuple(
+    IPv4Network(net)
+    for net in (
+        "0.0.0.0/8",
+        "10.0.0.0/8",
+        "100.64.0.0/10",  # carrier-grade NAT; 100.100.100.200 is a cloud's metadata
+        "127.0.0.0/8",
+        "168.63.129.16/32",  # a cloud's metadata at a public address
+        "169.254.0.0/16",  # link-local; 169.254.169.254 is most clouds' metadata
+        "172.16.0.0/12",
+        "192.0.0.0/24",
+        "192.0.2.0/24",
+        "192.88.99.0/24",  # relays of 6to4
+        "192.168.0.0/16",
+        "198.18.0.0/15",
+        "198.51.100.0/24",
+        "203.0.113.0/24",
+        "224.0.0.0/4",
+        "240.0.0.0/4",
+    )
+)
+#: The one block of global unicast; loopback, mapped, NAT64, unique local, link-local and multicast are outside.
 _PUBLIC_V6 = IPv6Network("2000::/3")
-#: Inside of it: Teredo and the rest of the special block, 6to4, documentation.
-_REFUSED_V6 = tuple(IPv6Network(net) for net in ("2001::/23", "2002::/16", "2001:db8::/32", "3fff::/20"))
+#: Inside of it: Teredo and the rest of the special block, documentation, 6to4.
+_REFUSED_V6 = tuple(IPv6Network(net) for net in ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20"))
 
 
 def is_public(text: str) -> bool:
@@ -19,18 +41,6 @@ def is_public(text: str) -> bool:
         address = ip_address(text)
     except ValueError:
         return False
-    if isinstance(address, IPv4Address):
-        return _public_v4(address)
-    return _public_v6(address)
-
-
-def _public_v4(address: IPv4Address) -> bool:
-    if address.is_multicast or address.is_reserved or not address.is_global:
-        return False
-    return not any(address in net for net in _REFUSED_V4)
-
-
-def _public_v6(address: IPv6Address) -> bool:
-    if address.scope_id is not None or address not in _PUBLIC_V6 or not address.is_global:
-        return False
-    return not any(address in net for net in _REFUSED_V6)
+    if address.version == 4:
+        return not any(address in net for net in _REFUSED_V4)
+    return address in _PUBLIC_V6 and address.scope_id is None and not any(address in net for net in _REFUSED_V6)

@@ -81,7 +81,7 @@ def _run(start: _Start) -> Fetched:
     saved = part.load(expected, file.size_bytes)
     had = saved.trusted() if saved else Progress()
     known = Known(saved.size if saved else file.size_bytes, saved.etag if saved else None)
-    route = Route(file, start.client)
+    route = Route(file, start.client, limits.stall_seconds)
     gaps = _gaps(had, known.size, limits)
     opened = _first_answer(route, gaps[0], known, limits) if gaps else None
     try:
@@ -89,8 +89,8 @@ def _run(start: _Start) -> Fetched:
             known = Known(opened.body.total or known.size, opened.body.etag or known.etag)
             had = Progress() if opened.body.whole else had
         _accept(file, known.size, limits)
-        part.open(keep=had.done != ())
         part.make_sure_of_space(known.size or 0, limits.spare_bytes)
+        part.open(keep=had.done != ())
     except BaseException:
         if opened is not None:
             route.close(opened.response)

@@ -21,6 +21,8 @@ from dreamforge_cli.models.fetch.addresses import is_public
 
 #: Names the program: pages for browsers are of no use to it.
 USER_AGENT: Final = "dreamforge-models/1 (+https://dreamforge.dev)"
+CONNECT_SECONDS: Final = 15.0
+_ANSWER_SECONDS = 30.0
 _CONNECTIONS_PER_HOST = 8
 
 _HTTPCORE_ERRORS = (
@@ -40,7 +42,6 @@ def open_client(
     allowed_hosts: Iterable[str] = (),
     *,
     connections_per_host: int = _CONNECTIONS_PER_HOST,
-    stall_seconds: float = 30,
     resolve: Resolve | None = None,
 ) -> httpx.Client:
     """A client for sources and the fetcher; close it when done.
@@ -51,7 +52,7 @@ def open_client(
     guard = Guard(allowed_hosts, resolve or resolved)
     return httpx.Client(
         transport=GuardedTransport(guard, connections_per_host),
-        timeout=httpx.Timeout(stall_seconds, connect=15, pool=None),
+        timeout=httpx.Timeout(_ANSWER_SECONDS, connect=CONNECT_SECONDS, pool=None),
         headers={"User-Agent": USER_AGENT, "Accept": "*/*", "Accept-Encoding": "identity"},
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         follow_redirects=False,

@@ -32,7 +32,6 @@ class Part:
 
     def open(self, *, keep: bool) -> None:
         """For writing; empty unless what is in it is to be kept."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -44,7 +43,12 @@ class Part:
 
     def make_sure_of_space(self, size: int, spare: int) -> None:
         """Refuse what would fill the disk, before the first byte is written."""
-        needed = size - os.fstat(self.fd).st_blocks * 512
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            there = self.path.lstat().st_blocks * 512
+        except FileNotFoundError:
+            there = 0
+        needed = size - there
         free = shutil.disk_usage(self.path.parent).free
         if needed > 0 and free < needed + spare:
             raise DiskError(

@@ -65,8 +65,9 @@ def next_hop(hop: Hop, location: str | None) -> Hop:
         raise NetworkError(f"{shown(hop.url)} redirects to something that is no URL") from None
     if target.scheme not in ("https", "http") or not target.host or target.userinfo:
         raise NotAllowed(f"{shown(hop.url)} redirects to {target.scheme or 'no'}: URL, which is refused")
+    target = target.copy_with(fragment=None)
     if origin(target) == origin(hop.url):
-        return replace(hop, url=target.copy_with(fragment=None), count=hop.count + 1)
+        return replace(hop, url=target, count=hop.count + 1)
     return Hop(_without(target, hop.secrets), None, hop.count + 1, hop.secrets)
 
 
@@ -98,7 +99,7 @@ def _without(url: httpx.URL, secrets: frozenset[str]) -> httpx.URL:
         url = url.copy_with(params=kept)
     if _holds(str(url), secrets):
         raise NotAllowed(f"{url.scheme}://{url.host}: a redirect carries the token to another host; refused")
-    return url.copy_with(fragment=None)
+    return url
 
 
 def _holds(text: str, secrets: frozenset[str]) -> bool:

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 import httpx
 
+from dreamforge_cli.models.errors import NetworkError
 from dreamforge_cli.models.fetch import answers, redirects
 from dreamforge_cli.models.fetch.answers import Body, Expired, Known, TryAgain
+from dreamforge_cli.models.fetch.guard import CONNECT_SECONDS
 from dreamforge_cli.models.fetch.ranges import Stretch
 from dreamforge_cli.models.sources.base import ResolvedFile
 
@@ -26,8 +28,9 @@ class Opened:
 class Route:
     """The way to one file, shared by its workers: the signed URL is kept until it expires."""
 
-    def __init__(self, file: ResolvedFile, client: httpx.Client) -> None:
+    def __init__(self, file: ResolvedFile, client: httpx.Client, stall_seconds: float) -> None:
         self._client = client
+        self._timeout = httpx.Timeout(stall_seconds, connect=CONNECT_SECONDS, pool=None)
         self._start = redirects.first_hop(file.url, file.credential)
         self._signed: redirects.Hop | None = None
         self._open: set[httpx.Response] = set()
@@ -69,10 +72,13 @@ class Route:
             _shut(response)
 
     def _send(self, hop: redirects.Hop, headers: dict[str, str]) -> httpx.Response:
-        request = self._client.build_request("GET", hop.url, headers={**headers, **hop.headers})
+        headers = {**headers, **hop.headers}
+        request = self._client.build_request("GET", hop.url, headers=headers, timeout=self._timeout)
         try:
             response = self._client.send(request, stream=True)
         except httpx.TransportError as error:
+            if "location header" in str(error):  # httpx reads it even when it is not to follow.
+                raise NetworkError(f"{redirects.shown(hop.url)} redirects to something that is no URL") from None
             raise TryAgain(f"{redirects.shown(hop.url)}: {in_words(error)}") from None
         with self._lock:
             self._open.add(response)
