@@ -144,10 +144,8 @@ def _ingest(some: Jobs) -> list[Statement]:
 def _sweeps() -> list[Statement]:
     job = {"job_id": new_id()}
     return [
-        Statement("sweep: undispatched", dispatch.TAKE_UNDISPATCHED, {"limit": 50}),
-        Statement("sweep: waiting", dispatch.COUNT_WAITING),
+        Statement("sweep: undispatched", dispatch.TAKE_UNDISPATCHED, {"limit": 50, "window": 64}),
         Statement("sweep: dispatched", dispatch.MARK_DISPATCHED, {**job, "kind": "local", "ref": "x"}),
-        Statement("sweep: seeds", dispatch.SEEDS, job),
         Statement("sweep: cancels", dispatch.CANCELS),
         Statement("sweep: unreleased", dispatch.UNRELEASED, {"limit": 50, "pause": 3}),
         Statement("sweep: released", dispatch.MARK_RELEASED, job),

@@ -82,7 +82,7 @@ class ControlLoop:
 
     def run(self, wait: Callable[[float], None], stopping: Callable[[], bool]) -> None:
         """Sweep until ``stopping``; ``wait(seconds)`` returns early when there is news."""
-        duties = (self.cancel, self.dispatch, self.expire, self.expire_queued, self.find_lost, self.release)
+        duties = (self.dispatch, self.cancel, self.expire, self.expire_queued, self.find_lost, self.release)
         while not stopping():
             for duty in duties:
                 try:
@@ -101,11 +101,8 @@ class ControlLoop:
         """Hand waiting jobs to the executor, oldest first; how many. ``TryLater`` leaves what was taken taken."""
         done, away = 0, None
         with self._engine.begin() as connection:
-            room = self._policy.window - int(connection.execute(dispatch.COUNT_WAITING).scalar_one())
-            limit = min(room, self._policy.batch)
-            if limit <= 0:
-                return 0
-            for row in connection.execute(dispatch.TAKE_UNDISPATCHED, {"limit": limit}).all():
+            bounds = {"limit": self._policy.batch, "window": self._policy.window}
+            for row in connection.execute(dispatch.TAKE_UNDISPATCHED, bounds).all():
                 with telemetry.bound(job_id=row.id, step=STEP, correlation_id=row.correlation_id):
                     try:
                         self._dispatch_one(connection, row)

@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from typing import Any
-from uuid import UUID
 
 from pydantic import ValidationError
 from sqlalchemy import Connection, Row
 
-from dreamforge.db import dispatch, registry
+from dreamforge.db import registry
 from dreamforge.errors import ErrorCode, JobError
 from dreamforge.models import FileRole
 from dreamforge.spec import Limits, ModelRef, RenderParams, RenderSpec
@@ -27,7 +26,7 @@ def render_spec(connection: Connection, row: Row[Any], limits: Limits) -> Render
         params=_params(row.params),
         model=_model(connection, row.model_id),
         limits=limits.model_copy(update={"deadline_at": row.deadline_at}),
-        seeds=_seeds(connection, row.id),
+        seeds={int(index): seed for index, seed in (row.seeds or {}).items()},
     )
 
 
@@ -60,7 +59,3 @@ def folder_path(folder: str | None, files: Sequence[Mapping[str, Any]]) -> str |
     """Where an installed model's checkpoint lies below any machine's models root."""
     checkpoint = next((file["path"] for file in files if file["role"] == FileRole.CHECKPOINT), None)
     return f"{folder}/{checkpoint}" if folder and checkpoint else None
-
-
-def _seeds(connection: Connection, job_id: UUID) -> dict[int, int]:
-    return {row.item_index: row.seed for row in connection.execute(dispatch.SEEDS, {"job_id": job_id})}

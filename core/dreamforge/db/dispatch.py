@@ -5,24 +5,24 @@ from sqlalchemy import TextClause, text
 from dreamforge.db.jobs import UNKNOWN_GPU
 from dreamforge.db.tables import UNRELEASED as UNRELEASED_WHERE
 
-#: Live jobs whose turn it is: the job row is the outbox. Oldest first.
+#: Live jobs whose turn it is: the job row is the outbox. Oldest first, as many as may wait for a runner beside those
+#: that do. ``seeds`` are what earlier attempts drew: an item keeps the one it has.
 TAKE_UNDISPATCHED: TextClause = text("""
-SELECT id, owner, created_at, deadline_at, correlation_id, model_id, params FROM jobs
+SELECT id, owner, created_at, deadline_at, correlation_id, model_id, params,
+       (SELECT jsonb_object_agg(item_index, seed) FROM items WHERE job_id = jobs.id AND seed IS NOT NULL) AS seeds
+FROM jobs
 WHERE status IN ('queued', 'running') AND dispatched_at IS NULL AND cancel_requested_at IS NULL
   AND next_dispatch_at <= now()
-ORDER BY id LIMIT :limit FOR UPDATE SKIP LOCKED
+ORDER BY id
+LIMIT greatest(0, least(
+    :limit, :window - (SELECT count(*) FROM jobs WHERE status = 'queued' AND dispatched_at IS NOT NULL)))
+FOR UPDATE SKIP LOCKED
 """)
-
-#: Jobs the executor holds that no runner has yet.
-COUNT_WAITING: TextClause = text("SELECT count(*) FROM jobs WHERE status = 'queued' AND dispatched_at IS NOT NULL")
 
 MARK_DISPATCHED: TextClause = text("""
 UPDATE jobs SET dispatched_at = now(), last_seen_at = now(), executor_kind = :kind, executor_ref = :ref
 WHERE id = :job_id
 """)
-
-#: Seeds that earlier attempts drew: an item keeps the one it has.
-SEEDS: TextClause = text("SELECT item_index, seed FROM items WHERE job_id = :job_id AND seed IS NOT NULL")
 
 #: Live jobs whose cancel was asked; ``asked_seconds`` ago.
 CANCELS: TextClause = text("""
