@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Builds the images: dreamforge-api, dreamforge-operator, dreamforge-runner.
+# Builds the images: dreamforge-api, dreamforge-operator, dreamforge-runner, dreamforge-cli.
 #
-#   scripts/images.sh [api|operator|runner]...     all three by default; then prints their sizes
+#   scripts/images.sh [api|operator|runner|cli]...     all four by default; then prints their sizes
 #
 #   ENGINE=docker|podman|buildah  which one builds; the first that works, in this order
 #   EXTRAS=sketch|sdxl            what the runner can render (sdxl: gigabytes)
 #   TAG=dev REGISTRY=             the name is [REGISTRY/]dreamforge-PART:TAG; TAG adds -sdxl to a runner that has it
-#   BASE_IMAGE=python:3.13-slim-bookworm[@sha256:...]   the base of all three
+#   BASE_IMAGE=python:3.13-slim-bookworm[@sha256:...]   the base of all four
 #   PIP_CONF= CA_BUNDLE=          pip's configuration and certificates for the build alone; this machine's by default
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -33,7 +33,7 @@ find_engine() {
 ENGINE=$(find_engine)
 EXTRAS=${EXTRAS:-sketch} TAG=${TAG:-dev}
 CONF=${PIP_CONF:-/etc/pip.conf} CA=${CA_BUNDLE:-${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}}
-[ $# -gt 0 ] || set -- api operator runner
+[ $# -gt 0 ] || set -- api operator runner cli
 
 OPTIONS=()
 [ -z "${BASE_IMAGE:-}" ] || OPTIONS+=(--build-arg "BASE=$BASE_IMAGE")
@@ -62,6 +62,7 @@ size() {
 for part in "$@"; do
   case $part in
     api | operator) file=$part/Dockerfile arguments=() ;;
+    cli) file=tools/Dockerfile arguments=() ;;
     runner) file=runner-image/Dockerfile arguments=(--build-arg "EXTRAS=$EXTRAS") ;;
     *) die "no image called $part" ;;
   esac

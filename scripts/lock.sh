@@ -7,7 +7,7 @@
 # locks/base.txt  all that runs and tests Dream Forge without torch (extras: embedded, dev)
 # locks/sdxl.txt  what the sdxl extra needs beside torch. torch is pinned exactly in pyproject.toml and installed
 #                 apart from this: its CPU and CUDA builds share a version but not a hash (docs/adr/0009).
-# locks/api.txt, locks/operator.txt, locks/runner.txt
+# locks/api.txt, locks/operator.txt, locks/runner.txt, locks/cli.txt
 #                 what an image of that process installs (docs/adr/0014): parts of base.txt, pin for pin
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -32,5 +32,6 @@ compile --extra sdxl --constraints locks/base.txt --output-file locks/sdxl.txt "
 compile --extra api --extra cluster --constraints locks/base.txt --output-file locks/api.txt >/dev/null
 compile --extra operator --constraints locks/base.txt --output-file locks/operator.txt >/dev/null
 compile --extra runner --constraints locks/base.txt --output-file locks/runner.txt >/dev/null
+compile --extra cli --extra db --constraints locks/base.txt --output-file locks/cli.txt >/dev/null
 
 wc -l locks/*.txt

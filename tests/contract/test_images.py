@@ -8,8 +8,13 @@ import pytest
 
 from tests.contract.project import ROOT, pyproject
 
-DOCKERFILES = {name: ROOT / name / "Dockerfile" for name in ("api", "operator", "runner-image")}
-PACKAGES = {"api": "dreamforge_api", "operator": "dreamforge_operator", "runner-image": "dreamforge_runner"}
+DOCKERFILES = {name: ROOT / name / "Dockerfile" for name in ("api", "operator", "runner-image", "tools")}
+PACKAGES = {
+    "api": "dreamforge_api",
+    "operator": "dreamforge_operator",
+    "runner-image": "dreamforge_runner",
+    "tools": "dreamforge_cli",
+}
 #: Of the generated client; the rest is pruned from images.
 CLUSTER_NAMES = {"ApiClient", "ApiException", "Configuration"}
 
@@ -54,7 +59,9 @@ def test_it_is_nobody_and_a_program(name: str):
 
 @pytest.mark.parametrize("name", DOCKERFILES)
 def test_it_holds_core_and_its_own_package_only(name: str):
-    code = {source for source in copied(name) if not source.startswith(("locks/", "scripts/", "migrations"))}
+    code = {
+        source for source in copied(name) if not source.startswith(("locks/", "scripts/", "migrations", "pyproject"))
+    }
     assert code == {"core/dreamforge", f"{name}/{PACKAGES[name]}"}
     assert ("migrations" in copied(name)) == (name == "api")
 

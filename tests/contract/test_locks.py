@@ -15,6 +15,7 @@ LOCKS = {
     "api": ("api", "cluster"),
     "operator": ("operator",),
     "runner": ("runner",),
+    "cli": ("cli", "db"),
 }
 # Installed apart from the locks: its builds share a version, not a hash.
 UNLOCKED = {"torch"}
