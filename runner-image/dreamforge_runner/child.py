@@ -44,17 +44,17 @@ class _Loaded(NamedTuple):
     """What a backend holds: ``file`` tells the checkpoint from another one put in its place."""
 
     model: ModelRef
-    file: tuple[int, ...] | None
+    file: "_File | None"
     checkpoint_hash: str | None
 
-    def serves(self, model: ModelRef, file: tuple[int, ...] | None) -> bool:
+    def serves(self, model: ModelRef, file: "_File | None") -> bool:
         """Whether a job with ``model`` can have it: the same file decides, whatever the entry is called."""
         if file != self.file or model.kind != self.model.kind:
             return False
-        if not file:
+        if file is None:
             return model == self.model
         same_bytes = model.sha256 in (None, self.model.sha256, self.checkpoint_hash)
-        return model.path == self.model.path and same_bytes and model.size_bytes in (None, self.model.size_bytes)
+        return model.path == self.model.path and same_bytes and model.size_bytes in (None, file.size)
 
 
 class RenderChild:
@@ -237,15 +237,28 @@ class RenderChild:
         self._channel.send(wire.Failed(error.code.value, error.message, error.item_index, peak))
 
 
-def _identity(model: ModelRef) -> tuple[int, ...] | None:
+class _File(NamedTuple):
+    """Which file a path stands for."""
+
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+
+
+#: Of a path that leads nowhere: equal to no file that was loaded, so loading is tried and says what is wrong.
+_NO_FILE = _File(-1, -1, -1, -1)
+
+
+def _identity(model: ModelRef) -> _File | None:
     """Which file the model is now; ``None`` for a model that has none."""
     if model.path is None:
         return None
     try:
         status = os.stat(model.path)
     except (OSError, ValueError):
-        return ()  # equal to no file that was loaded, so that loading is tried and says what is wrong
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+        return _NO_FILE
+    return _File(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 def _die_with_parent() -> None:

@@ -1,5 +1,6 @@
 """Settings of the runner process."""
 
+import importlib.util
 import socket
 from pathlib import Path
 from typing import Annotated
@@ -102,7 +103,10 @@ class RunnerSettings(DfSettings):
 
     @property
     def prewarm_sdxl(self) -> bool:
-        return self.backend is BackendMode.SDXL or (self.backend is BackendMode.AUTO and self.has_checkpoint)
+        """Whether the first job is likely to be SDXL's; an image without its libraries may see models too."""
+        if self.backend is BackendMode.AUTO:
+            return self.has_checkpoint and importlib.util.find_spec("diffusers") is not None
+        return self.backend is BackendMode.SDXL
 
     def require_redis(self) -> str:
         """The Redis URL, for a process that can't do without."""

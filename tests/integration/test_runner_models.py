@@ -101,7 +101,9 @@ def test_an_installed_model_from_its_root_to_its_images(
     settings = {"DF_RUNNER_BACKEND": "sdxl", "DF_MODELS_ROOT": str(root)}
     with Runner(tmp_path / "r", "serve", redis_url=redis_db, **settings).wait_ready() as runner:
         # The row's path is another machine's: the place below this runner's root counts.
-        stored = client.renders(reference)
+        spec, _ = client.job(reference)
+        (stored,) = ingest.of(spec.job_id, ArtifactStored)
+        assert "model.reused" in ingest.logs(spec.job_id)  # it was warm before it said that it is ready
         said = {"model_id": model.id, "model_version": model.version, "checkpoint_hash": model.checkpoint.sha256}
         assert {name: stored.metadata[name] for name in said} == said
         beside = FilesystemStore(runner.home / ".dreamforge" / "objects", None).head(stored.key)
