@@ -74,6 +74,13 @@ def test_no_other_part_loads_torch(package: str):
     assert loaded_by(package) & HEAVY == set()
 
 
+def test_the_command_line_starts_without_what_one_command_needs():
+    """`dreamforge --help` in a blink: what talks to Hugging Face is loaded by a download."""
+    code = "import dreamforge_cli.main, json, sys; print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert {"huggingface_hub", "httpx2", "hf_xet", "sqlalchemy", "PIL"} & set(json.loads(done.stdout)) == set()
+
+
 def test_every_source_root_is_under_contract():
     """A new package joins the contracts the day it joins the wheel."""
     project = pyproject()["tool"]
