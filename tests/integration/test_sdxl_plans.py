@@ -1,0 +1,229 @@
+"""Plans on the real libraries and the tiny checkpoint: what a plan may change of a picture, and what never leaks."""
+
+import math
+from typing import Any
+
+import psutil
+import pytest
+
+from dreamforge.errors import ErrorCode, JobError
+from dreamforge.spec import RenderParams, Scheduler
+from dreamforge_runner.backends.base import Item, Pixels
+from dreamforge_runner.backends.sdxl import SdxlBackend
+from dreamforge_runner.backends.sdxl.plan_settings import PlanSettings
+from dreamforge_runner.backends.sdxl.settings import SdxlSettings
+from tests import tiny_sdxl
+from tests.golden import renders
+
+pytestmark = [
+    pytest.mark.sdxl,
+    pytest.mark.skipif(tiny_sdxl.missing_library() is not None, reason=str(tiny_sdxl.missing_library())),
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:diffusers.schedulers"),
+]
+#: Two pictures of one seed, batched and alone: the order of sums may differ, nothing a person sees.
+SAME_PICTURE_DB = 45.0
+#: bfloat16 keeps 8 bits of a number: another thumbnail than float32 by a little, another picture by no means.
+BFLOAT16_TOLERANCE = 4 * renders.TOLERANCE
+MIB = 1 << 20
+
+
+def made(**plan: Any) -> SdxlBackend:
+    backend = SdxlBackend(SdxlSettings(hash_cache_path=None), PlanSettings(sdxl_compile_cache_path=None, **plan))
+    import torch  # noqa: PLC0415 - after the backend set the libraries' environment
+
+    torch.set_num_threads(1)
+    backend.load(renders.model(tiny_sdxl.cached()))
+    return backend
+
+
+@pytest.fixture(scope="module")
+def plain() -> SdxlBackend:
+    return made()
+
+
+@pytest.fixture(scope="module")
+def batching() -> SdxlBackend:
+    return made(sdxl_micro_batch=3)
+
+
+def params(**changes: Any) -> RenderParams:
+    return RenderParams.model_validate({"prompt": "a red fox", "width": 256, "height": 256, "steps": 3, **changes})
+
+
+def together(backend: SdxlBackend, seeds: list[int], **changes: Any) -> list[Pixels]:
+    backend.begin(params(**changes))
+    try:
+        items = [Item(index, seed) for index, seed in enumerate(seeds)]
+        return [backend.decode(latents) for latents in backend.denoise_many(items, lambda _: True)]
+    finally:
+        backend.end()
+
+
+def alone(backend: SdxlBackend, seed: int, **changes: Any) -> Pixels:
+    return renders.render(backend, params(**changes), seed)
+
+
+def decibels(one: Pixels, other: Pixels) -> float:
+    """Peak signal-to-noise ratio of two pictures; infinite when they are equal."""
+    assert (one.width, one.height) == (other.width, other.height)
+    error = sum((a - b) ** 2 for a, b in zip(one.rgb, other.rgb, strict=True)) / len(one.rgb)
+    return math.inf if error == 0 else 10 * math.log10(255**2 / error)
+
+
+@pytest.mark.parametrize("scheduler", Scheduler)
+def test_items_rendered_together_are_the_items_rendered_alone(
+    scheduler: Scheduler, plain: SdxlBackend, batching: SdxlBackend
+):
+    seeds = [7, 8, 2**32 - 1]
+    batch = together(batching, seeds, scheduler=scheduler.value)
+    for seed, picture in zip(seeds, batch, strict=True):
+        assert decibels(picture, alone(plain, seed, scheduler=scheduler.value)) > SAME_PICTURE_DB
+        assert picture.plan is not None
+        assert "micro_batch=3" in picture.plan
+    assert decibels(batch[0], batch[1]) < SAME_PICTURE_DB / 2
+
+
+def test_an_item_rendered_alone_says_so_whatever_the_plan(batching: SdxlBackend):
+    told = alone(batching, 1).plan
+    assert told is not None
+    assert "micro_batch" not in told
+
+
+def test_guidance_off_goes_together_too(plain: SdxlBackend, batching: SdxlBackend):
+    batch = together(batching, [1, 2], guidance=0.0)
+    assert decibels(batch[1], alone(plain, 2, guidance=0.0)) > SAME_PICTURE_DB
+
+
+@pytest.mark.parametrize(
+    ("plan", "tolerance"),
+    [
+        ({"sdxl_memory_format": "channels_last"}, renders.TOLERANCE),
+        ({"sdxl_attention": "math"}, renders.TOLERANCE),
+        ({"sdxl_vae_dtype": "bfloat16"}, BFLOAT16_TOLERANCE),
+        ({"sdxl_dtype": "bfloat16", "sdxl_vae_dtype": "bfloat16"}, BFLOAT16_TOLERANCE),
+    ],
+    ids=str,
+)
+def test_golden_holds_under_every_plan_that_keeps_the_picture(plan: dict[str, str], tolerance: float):
+    pixels = renders.render(made(**plan), renders.params("euler"))
+    assert renders.difference(renders.thumbnail(pixels), renders.committed("euler")) < tolerance
+    assert pixels.plan is not None
+    for name, value in plan.items():
+        assert f"{name.removeprefix('sdxl_')}={value}" in pixels.plan
+
+
+def test_the_speed_preset_changes_the_picture_and_says_so(plain: SdxlBackend):
+    fast = alone(made(sdxl_speed="guidance-cutoff@1"), 1, steps=5)
+    assert fast.plan is not None
+    assert "speed=guidance-cutoff@1" in fast.plan
+    assert decibels(fast, alone(plain, 1, steps=5)) < SAME_PICTURE_DB
+
+
+def test_a_vae_that_overflows_is_asked_again_in_float32_and_the_image_says_so(
+    plain: SdxlBackend, monkeypatch: pytest.MonkeyPatch
+):
+    import torch  # noqa: PLC0415 - only where it is installed
+
+    backend = made(sdxl_vae_dtype="bfloat16")
+    convolution = backend._engine._pipe.vae.decoder.conv_in
+    usual = type(convolution).forward
+
+    def overflowing(self: Any, images: Any) -> Any:
+        result = usual(self, images)
+        return result * torch.inf if images.dtype is torch.bfloat16 else result
+
+    monkeypatch.setattr(type(convolution), "forward", overflowing)
+    pixels = alone(backend, 1)
+    assert pixels.notice is not None
+    assert (pixels.notice.code, pixels.notice.level) == ("vae.overflow", "warning")
+    assert pixels.plan == backend._engine.plan.label.replace(" vae_dtype=bfloat16", "")
+    assert decibels(pixels, alone(plain, 1)) > SAME_PICTURE_DB / 1.5
+    assert backend._engine._pipe.vae.dtype is torch.bfloat16
+
+
+def test_jobs_in_one_warm_process_know_nothing_of_each_other(plain: SdxlBackend, batching: SdxlBackend):
+    first = together(batching, [5, 6], scheduler="dpmpp_2m", negative_prompt="blurry")
+    for changes in ({"scheduler": "unipc"}, {"guidance": 0.0}, {"width": 320}, {"prompt": "a blue whale"}):
+        together(batching, [1], **changes)
+    assert together(batching, [5, 6], scheduler="dpmpp_2m", negative_prompt="blurry") == first
+    assert batching._engine._job is None
+
+
+def test_after_running_out_of_memory_together_the_backend_goes_on_alone(plain: SdxlBackend, batching: SdxlBackend):
+    import torch  # noqa: PLC0415 - only where it is installed
+
+    def full(_: int) -> bool:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    batching.begin(params())
+    with pytest.raises(JobError) as caught:
+        batching.denoise_many([Item(0, 1), Item(1, 2)], full)
+    assert caught.value.code is ErrorCode.GPU_OOM
+    picture = batching.decode(batching.denoise(Item(0, 1), lambda _: True))
+    batching.end()
+    assert picture.rgb == alone(plain, 1).rgb
+
+
+def test_a_hundred_items_leave_memory_flat(plain: SdxlBackend):
+    process = psutil.Process()
+    plain.begin(params(steps=1, count=100))
+    used: list[int] = []
+    for index in range(100):
+        plain.decode(plain.denoise(Item(index, index), lambda _: True))
+        used.append(process.memory_info().rss)
+    plain.end()
+    assert max(used[50:]) - max(used[:50]) < 16 * MIB
+
+
+def test_no_step_waits_for_the_device():
+    """Every scheduler's steps run on tensors that are on a device without data: reading one back raises."""
+    import torch  # noqa: PLC0415 - only where it is installed
+    from torch.utils._python_dispatch import TorchDispatchMode  # noqa: PLC0415
+
+    from dreamforge_runner.backends.sdxl.engine.samplers import Sampler  # noqa: PLC0415
+
+    class Crossing(TorchDispatchMode):
+        """Notes each tensor that changes its device, which makes the host wait."""
+
+        def __init__(self) -> None:
+            super().__init__()  # type: ignore[no-untyped-call]  # torch: untyped
+            self.seen: set[str] = set()
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            result = func(*args, **(kwargs or {}))
+            first = args[0] if args and isinstance(args[0], torch.Tensor) else None
+            if isinstance(result, torch.Tensor) and first is not None and "copy" in str(func):
+                self.seen |= {str(func)} if result.device != first.device else set()
+            return result
+
+    class Ready:
+        def __init__(self, tensor: torch.Tensor) -> None:
+            self.draw = lambda: tensor
+
+    waiting = {}
+    for scheduler in Scheduler:
+        sampler = Sampler(scheduler, CONFIG, 4, "cpu")
+        with Crossing() as crossing:
+            latents = torch.empty(1, 4, 32, 32, device="meta")
+            noise: Any = Ready(torch.empty(1, 4, 32, 32, device="meta"))
+            try:
+                for index in range(4):
+                    latents = sampler.step(sampler.scaled(latents, index) * 2, index, latents, noise)
+            except RuntimeError as error:
+                crossing.seen.add(type(error).__name__)
+        waiting[scheduler] = crossing.seen
+    unipc = waiting.pop(Scheduler.UNIPC)
+    assert not any(waiting.values()), waiting
+    assert unipc  # diffusers' own way, which docs/performance.md tells; when it is gone, so is this line
+
+
+#: The scheduler's part of an SDXL checkpoint's configuration.
+CONFIG = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "num_train_timesteps": 1000,
+    "prediction_type": "epsilon",
+    "steps_offset": 1,
+    "timestep_spacing": "leading",
+}
