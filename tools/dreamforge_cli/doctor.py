@@ -24,7 +24,7 @@ from dreamforge_cli import console
 from dreamforge_cli.embedded.binaries import find_postgres, find_redis
 from dreamforge_cli.exits import JOB_FAILED, WRONG_USAGE, stop
 from dreamforge_cli.settings import DEFAULT_CHECKPOINT, CliSettings, UpSettings
-from dreamforge_cli.up.backend import missing_libraries
+from dreamforge_cli.up.backend import installed, missing_libraries
 from dreamforge_cli.up.command import NEEDS, DataOption
 
 _OLDEST_PYTHON = (3, 11)
@@ -137,10 +137,14 @@ def checkpoint(machine: Machine) -> Finding:
     path = (machine.settings.generate_model_path or DEFAULT_CHECKPOINT).expanduser().absolute()
     if path.is_file():
         return Finding("Checkpoint", Verdict.OK, f"{path} ({path.stat().st_size / 1024**3:.2f} GiB)")
+    root = machine.settings.models_root or machine.data / "models"
+    if models := installed(root.expanduser()):
+        return Finding("Checkpoint", Verdict.OK, f"{', '.join(models)} in {root}")
     must = machine.settings.runner_backend is BackendMode.SDXL
     why = "`up` refuses to start" if must else "the sketch backend draws instead, which is no diffusion model"
-    mend = f"put an SDXL .safetensors file at {DEFAULT_CHECKPOINT}, or name one in DF_GENERATE_MODEL_PATH or --model"
-    return Finding("Checkpoint", Verdict.MISSING if must else Verdict.LIMITED, f"no file {path}", why, mend)
+    mend = "dreamforge model download REF (docs/models.md), or name a file in DF_GENERATE_MODEL_PATH or --model"
+    found = f"no model in {root}, no file {path}"
+    return Finding("Checkpoint", Verdict.MISSING if must else Verdict.LIMITED, found, why, mend)
 
 
 def gpu(machine: Machine) -> Finding:

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from dreamforge import models_root
 from dreamforge_cli.main import app
-from tests.model_kit import CONFIG, Shops, checkpoint, open_shops
+from tests.model_kit import BASE, BASE_COMMIT, CONFIG, Shops, checkpoint, open_shops
 from tests.standins.civitai import File, Model, Version
 from tests.standins.faults import Fault, Place
 from tests.standins.store import Content
@@ -297,12 +297,22 @@ def test_what_may_not_be_adopted(command, lying, tmp_path):
     bomb = tmp_path / "bomb.safetensors"
     bomb.write_bytes(broken.pickle_bomb(tmp_path / "canary"))
     command("adopt", bomb, "--config", lying.parent / "config", status=NOT_ALLOWED)
+    assert command.files() == set()
+    assert not (tmp_path / "canary").exists()
+
+
+def test_a_checkpoint_alone_gets_the_configuration_of_sdxl(command, shops, tmp_path, monkeypatch):
     alone = tmp_path / "alone.safetensors"
     alone.write_bytes(checkpoint("alone"))
-    assert "--config" in command("adopt", alone, status=NOT_ALLOWED)
-    assert command.files() == set()
-    command("adopt", alone, "--config", lying.parent / "config")
-    assert not (tmp_path / "canary").exists()
+    command("adopt", alone, "--config", tmp_path / "none", status=NOT_ALLOWED)
+    command("adopt", alone)
+    (found,) = command.models()
+    assert found.model.provenance.ids["config"] == f"hf:{BASE}@{BASE_COMMIT}"
+    monkeypatch.setenv("HF_ENDPOINT", "https://127.0.0.1:1")  # what is installed serves the next one
+    another = tmp_path / "another.safetensors"
+    another.write_bytes(checkpoint("another"))
+    command("adopt", another)
+    assert len(command.models()) == 2
 
 
 def test_the_disk_is_listed_when_no_server_answers(command, shops):

@@ -4,7 +4,7 @@ import typer
 
 from dreamforge_cli.model.download import download
 from dreamforge_cli.model.listing import list_models
-from dreamforge_cli.model.upkeep import adopt, remove, verify
+from dreamforge_cli.model.upkeep import adopt, disable, enable, remove, verify
 
 app = typer.Typer(
     help="Get models, see which are there, check them, take them away. docs/models.md walks through all of it.",
@@ -15,3 +15,5 @@ app.command("list")(list_models)
 app.command()(verify)
 app.command()(remove)
 app.command()(adopt)
+app.command()(enable)
+app.command()(disable)

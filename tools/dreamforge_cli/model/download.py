@@ -1,6 +1,7 @@
 """`dreamforge model download`: from a reference to an installed model, and what is said of it on the way."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -41,7 +42,11 @@ def download(
     data: DataOption = None,
     parallel: Annotated[int, typer.Option(min=1, max=32, help="Parts of a file that are fetched at a time.")] = 4,
     allow_unscanned: Annotated[
-        bool, typer.Option("--allow-unscanned", help="Take files of CivitAI that it has not scanned, or found bad.")
+        bool,
+        typer.Option(
+            "--allow-unscanned",
+            help="Take a file of CivitAI without clean scans; never one that they call dangerous.",
+        ),
     ] = False,
     json: Annotated[
         bool, typer.Option("--json", help="One JSON line a second, and one for each thing said.")
@@ -59,21 +64,29 @@ def download(
         settings = load(ModelSettings)
         where = places(settings, root, data)
         limits = Limits(connections=parallel)
-        with (
-            progress.reporter(json) as reporter,
-            open_client(settings.model_allowed_hosts, connections_per_host=parallel + 1) as client,
-        ):
-            if settings.model_allowed_hosts:
-                hosts = ", ".join(settings.model_allowed_hosts)
-                reporter.remark(f"DF_MODEL_ALLOWED_HOSTS: plain http and private addresses are allowed for {hosts}")
-            network = Network(client, context(settings, client, limits, allow_unscanned), limits)
-            outcome = Installer(where.root, network, settings.sdxl_config_ref, reporter).install(ref, slug, name)
+        with installer(settings, where, progress.reporter(json), limits, allow_unscanned) as install:
+            outcome = install.install(ref, slug, name)
         told(where, outcome, json)
 
 
-def context(settings: ModelSettings, client: httpx.Client, limits: Limits, allow_unscanned: bool) -> SourceContext:
-    """What sources are given."""
-    return SourceContext(client, settings.tokens, settings.endpoints, allow_unscanned, limits)
+@contextmanager
+def installer(
+    settings: ModelSettings,
+    where: Places,
+    reporter: progress.Lines | progress.Bar,
+    limits: Limits | None = None,
+    allow_unscanned: bool = False,
+) -> Iterator[Installer]:
+    """All that installs, wired; the reporter is closed with it."""
+    limits = limits or Limits()
+    hosts = settings.model_allowed_hosts
+    with reporter, open_client(hosts, connections_per_host=limits.connections + 1) as client:
+        if hosts:
+            reporter.remark(
+                f"DF_MODEL_ALLOWED_HOSTS: plain http and private addresses are allowed for {', '.join(hosts)}"
+            )
+        sources = SourceContext(client, settings.tokens, settings.endpoints, allow_unscanned, limits)
+        yield Installer(where.root, Network(client, sources, limits), settings.sdxl_config_ref, reporter)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from dreamforge.models_root import Found
 from dreamforge.settings import load
 from dreamforge_cli import console
 from dreamforge_cli.exits import JOB_FAILED
-from dreamforge_cli.model.download import told
+from dreamforge_cli.model.download import installer, told
 from dreamforge_cli.model.places import (
     DataOption,
     JsonOption,
@@ -79,6 +79,28 @@ def remove(
         console.results.print(f"{console.harmless(one.folder.name)} removed")
 
 
+def enable(model_id: ModelId, root: RootOption = None, data: DataOption = None) -> None:
+    """Offer a model to jobs again."""
+    _switch(model_id, root, data, True)
+
+
+def disable(model_id: ModelId, root: RootOption = None, data: DataOption = None) -> None:
+    """Offer a model to no new job; its files and its running jobs stay."""
+    _switch(model_id, root, data, False)
+
+
+def _switch(model_id: str, root: Path | None, data: Path | None, enabled: bool) -> None:
+    with edge():
+        where = places(load(ModelSettings), root, data)
+        known = [one.folder.name for one in models_root.scan(where.root)]
+        named_ = [one for one in known if model_id == one.partition("@")[0]] or [model_id]
+        with open_registry(where) as registry:
+            missing = [one for one in named_ if not registry.switch(one, enabled)]
+        if missing:
+            raise BadReference(f"{missing[0]!r} is not registered; `dreamforge model list` shows what is")
+        console.results.print(f"{console.harmless(', '.join(named_))} {'enabled' if enabled else 'disabled'}")
+
+
 def adopt(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="An SDXL checkpoint, one .safetensors file.")],
     config: Annotated[
@@ -96,18 +118,21 @@ def adopt(
     data: DataOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Make a checkpoint that lies on this machine a model like any other. Asks nothing of the network.
+    """Make a checkpoint that lies on this machine a model like any other.
 
     FILE stays where it is: the model gets a hard link to the same bytes, or a copy where the disk is another one.
-    Where it came from is looked up in what lies beside it (a model's descriptor, or NAME.civitai.info).
+    Where it came from is looked up in what lies beside it (a model's descriptor, or NAME.civitai.info). The network
+    is asked only for SDXL's configuration, and only when that is nowhere on this machine.
     """
     with edge(json, "Nothing was installed."):
-        where = places(load(ModelSettings), root, data)
-        with progress.reporter(json) as reporter:
-            size = file.stat().st_size if file.is_file() else None
-            reporter.started(file.name, {file.name: size})
+        settings = load(ModelSettings)
+        where = places(settings, root, data)
+        reporter = progress.reporter(json)
+        with installer(settings, where, reporter) as install:
+            reporter.started(file.name, {file.name: file.stat().st_size if file.is_file() else None})
             wishes = adoption.Wishes(slug, name, config, copy)
-            outcome = adoption.adopt(where.root, file, wishes, partial(reporter.here, file.name))
+            on_bytes = partial(reporter.here, file.name)
+            outcome = adoption.adopt(where.root, file, wishes, on_bytes, install.configuration)
         told(where, outcome, json)
 
 

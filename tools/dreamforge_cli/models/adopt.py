@@ -1,4 +1,7 @@
-"""A checkpoint that lies on this machine already becomes a model like any other; nothing is asked of the network."""
+"""A checkpoint that lies on this machine already becomes a model like any other.
+
+The network is asked for one thing only, and only when it is nowhere on this machine: SDXL's configuration.
+"""
 
 import hashlib
 import json
@@ -15,12 +18,13 @@ from pydantic import TypeAdapter, ValidationError
 
 from dreamforge import models_root
 from dreamforge.checkpoints import configuration, digest, sdxl
-from dreamforge.errors import JobError
+from dreamforge.errors import ErrorCode, JobError
 from dreamforge.models import FileRole, InsidePath, ModelFile, ModelKind, Provenance, Slug, plain, sdxl_slug
 from dreamforge.models_root import CONFIG_FOLDER, InstalledModel
+from dreamforge_cli import console
 from dreamforge_cli.models import disk
 from dreamforge_cli.models.errors import BadReference, IntegrityError, NotAllowed
-from dreamforge_cli.models.install import Outcome, checked, installed
+from dreamforge_cli.models.install import Outcome, checked, installed, with_configuration
 from dreamforge_cli.models.staging import Staging
 
 #: Of the configuration: what the libraries read, and no weights.
@@ -51,8 +55,46 @@ class Wishes:
     copy: bool = False
 
 
-def adopt(root: Path, path: Path, wishes: Wishes, on_bytes: Callable[[int], None]) -> Outcome:
-    """Install the checkpoint at ``path``, which stays where it is. ``on_bytes`` hears how much is read so far."""
+#: Puts SDXL's configuration into a staging room; the files, and the reference they came from.
+Fetch = Callable[[Staging], tuple[list[ModelFile], str]]
+
+
+def adopt(root: Path, path: Path, wishes: Wishes, on_bytes: Callable[[int], None], fetch: Fetch) -> Outcome:
+    """Install the checkpoint at ``path``, which stays where it is. ``on_bytes`` hears how much is read so far.
+
+    ``fetch`` is called when no configuration is found here.
+    """
+    real, config, sha256 = _looked_at(root, path, wishes.config, on_bytes)
+    for found in models_root.scan(root):
+        if found.model and found.problem is None and found.model.checkpoint.sha256 == sha256:
+            return Outcome(found.model, found.folder, 0, already=True)
+    identity = identify(real, sha256, wishes.slug, wishes.name)
+    staging = Staging(root, f"{ModelKind.SDXL_CHECKPOINT.value}/{identity.slug}@{identity.version}")
+    with staging.held(lambda: None):
+        known = installed(staging.place)
+        if known is not None and known.checkpoint.sha256 != sha256:
+            raise BadReference(f"{known.id} is another file already; give this one another name with --id")
+        companions, source = fetch(staging) if config is None else (_copied(config, staging), None)
+        files = [_taken_over(real, staging, sha256, wishes.copy), *companions]
+        model = InstalledModel(
+            slug=identity.slug,
+            version=identity.version,
+            kind=ModelKind.SDXL_CHECKPOINT,
+            name=identity.name,
+            source_uri=identity.source_uri,
+            provenance=with_configuration(identity.provenance, source),
+            files=tuple(files),
+            verified_at=datetime.now(UTC),
+        )
+        checked(staging, model)
+        digest.remember(staging.room / files[0].path, sha256, digest.memory_of(root))
+        return Outcome(model, staging.publish(model), 0, already=False)
+
+
+def _looked_at(
+    root: Path, path: Path, config: Path | None, on_bytes: Callable[[int], None]
+) -> tuple[Path, Path | None, str]:
+    """The file itself, its configuration if there is one here, and its sha256; the quick refusals come first."""
     read = 0
 
     def count(size: int) -> None:
@@ -63,45 +105,21 @@ def adopt(root: Path, path: Path, wishes: Wishes, on_bytes: Callable[[int], None
     try:
         real = path.expanduser().resolve(strict=True)
         sdxl.inspect(real)
-        config = _configuration(root, real, wishes.config)
-        sha256 = digest.read(real, on_bytes=count)
+        return real, _configuration(root, real, config), digest.read(real, on_bytes=count)
     except OSError as error:
         raise BadReference(f"{path}: {error.strerror}") from None
     except RuntimeError:  # how pathlib says it before Python 3.13
         raise BadReference(f"{path}: a symbolic link that leads to itself") from None
     except JobError as error:
         raise NotAllowed(str(error)) from None
-    for found in models_root.scan(root):
-        if found.model and found.problem is None and found.model.checkpoint.sha256 == sha256:
-            return Outcome(found.model, found.folder, 0, already=True)
-    identity = identify(real, sha256, wishes.slug, wishes.name)
-    staging = Staging(root, f"{ModelKind.SDXL_CHECKPOINT.value}/{identity.slug}@{identity.version}")
-    with staging.held(lambda: None):
-        known = installed(staging.place)
-        if known is not None and known.checkpoint.sha256 != sha256:
-            raise BadReference(f"{known.id} is another file already; give this one another name with --id")
-        files = [_taken_over(real, staging, sha256, wishes.copy), *_copied(config, staging)]
-        model = InstalledModel(
-            slug=identity.slug,
-            version=identity.version,
-            kind=ModelKind.SDXL_CHECKPOINT,
-            name=identity.name,
-            source_uri=identity.source_uri,
-            provenance=identity.provenance,
-            files=tuple(files),
-            verified_at=datetime.now(UTC),
-        )
-        checked(staging, model)
-        digest.remember(staging.room / files[0].path, sha256, digest.memory_of(root))
-        return Outcome(model, staging.publish(model), 0, already=False)
 
 
 def identify(path: Path, sha256: str, slug: str | None, name: str | None) -> Identity:
     """Who the file is, by what lies beside it: a descriptor of ours, or one of CivitAI's that tools save there."""
     told = _beside(path, sha256) or _civitai_info(path, sha256)
     if told is None:
-        called = name or path.stem
-        ref = f"file:{path.name}"
+        called = name or console.harmless(path.stem)
+        ref = f"file:{console.harmless(path.name)}"
         told = Identity(sdxl_slug(called), sha256[:12], called, ref, Provenance(source="file", ref=ref))
     return Identity(
         _slug(slug) if slug else told.slug, told.version, name or told.name, told.source_uri, told.provenance
@@ -146,19 +164,18 @@ def _civitai_info(path: Path, sha256: str) -> Identity | None:
     return Identity(sdxl_slug(str(info["model"]["name"])), ids["version"], called, ref, provenance)
 
 
-def _configuration(root: Path, path: Path, given: Path | None) -> Path:
+def _configuration(root: Path, path: Path, given: Path | None) -> Path | None:
     """Where the configuration is: where the person says, beside the file, or with another model of the root."""
     try:
         return configuration.find(path, given)
     except JobError as error:
-        others = [one.folder / CONFIG_FOLDER for one in models_root.scan(root) if one.problem is None]
-        if given is not None or not others:
-            hint = (
-                "name one with --config DIR, or download any SDXL model first: its configuration serves this one too"
-            )
-            raise NotAllowed(f"{error}; {hint}") from None
-        configuration.check(others[0])
-        return others[0]
+        if given is not None or error.code is not ErrorCode.MODEL_MISSING:
+            raise
+    for one in models_root.scan(root):
+        if one.problem is None and (one.folder / CONFIG_FOLDER).is_dir():
+            configuration.check(one.folder / CONFIG_FOLDER)
+            return one.folder / CONFIG_FOLDER
+    return None
 
 
 def _taken_over(path: Path, staging: Staging, sha256: str, copy: bool) -> ModelFile:

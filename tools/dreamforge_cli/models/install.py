@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from dreamforge import models_root
 from dreamforge.checkpoints import digest
 from dreamforge.errors import JobError
-from dreamforge.models import FileRole, ModelFile, ModelKind
+from dreamforge.models import FileRole, ModelFile, ModelKind, Provenance
 from dreamforge.models_root import CONFIG_FOLDER, DESCRIPTOR, BadDescriptor, InstalledModel
 from dreamforge_cli.models import disk, verify
 from dreamforge_cli.models.errors import BadReference, DiskError, IntegrityError
@@ -73,6 +73,11 @@ class Installer:
             if known is not None and self._is_there(known, resolved, staging.place):
                 return Outcome(known, staging.place, 0, already=True)
             return self._put_together(resolved, staging)
+
+    def configuration(self, staging: Staging) -> tuple[list[ModelFile], str]:
+        """SDXL's configuration, put into the staging room, and the reference it came from."""
+        config = self.sources.configuration(self.config_ref)
+        return [self._obtain(file, staging)[0] for file in config.files], config.source_uri
 
     def _is_there(self, known: InstalledModel, resolved: ResolvedModel, place: Path) -> bool:
         (wanted,) = [file for file in resolved.files if file.role is FileRole.CHECKPOINT][:1]
@@ -178,9 +183,6 @@ def checked(staging: Staging, model: InstalledModel) -> None:
 
 
 def _described(resolved: ResolvedModel, config: str | None, files: Sequence[ModelFile]) -> InstalledModel:
-    provenance = resolved.provenance
-    if config is not None:
-        provenance = provenance.model_copy(update={"ids": {**provenance.ids, CONFIG_FOLDER: config}})
     order = sorted(files, key=lambda file: (file.role is not FileRole.CHECKPOINT, file.path))
     return InstalledModel(
         slug=resolved.slug,
@@ -188,10 +190,16 @@ def _described(resolved: ResolvedModel, config: str | None, files: Sequence[Mode
         kind=resolved.kind,
         name=resolved.name,
         source_uri=resolved.source_uri,
-        provenance=provenance,
+        provenance=with_configuration(resolved.provenance, config),
         files=tuple(order),
         verified_at=datetime.now(UTC),
     )
+
+
+def with_configuration(provenance: Provenance, source: str | None) -> Provenance:
+    """Where the configuration came from stands among the ids, when that is not where the model came from."""
+    ids = provenance.ids if source is None else {**provenance.ids, CONFIG_FOLDER: source}
+    return provenance.model_copy(update={"ids": ids})
 
 
 def _here(file: ResolvedFile, path: Path, root: Path) -> str | None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
@@ -26,16 +26,10 @@ class Registry:
         with self._connection() as connection:
             connection.execute(registry.UPSERT, registry.upsert_parameters(model))
 
-    def rows(self) -> list[dict[str, Any]]:
-        """All that is registered."""
+    def switch(self, model_id: str, enabled: bool) -> bool:
+        """Offer a model to jobs, or no more; false when there is no such model."""
         with self._connection() as connection:
-            return [dict(row) for row in connection.execute(registry.listing(enabled_only=False)).mappings()]
-
-    def lost(self, model_id: str, problem: str) -> None:
-        """A registered model that is not where it was."""
-        with self._connection() as connection:
-            parameters = registry.set_installed_parameters(model_id, installed=False, problem=problem)
-            connection.execute(registry.SET_INSTALLED, parameters)
+            return connection.execute(registry.SET_ENABLED, {"id": model_id, "enabled": enabled}).first() is not None
 
     @contextmanager
     def without(self, model_id: str, detail: str) -> Iterator[bool]:
