@@ -14,8 +14,9 @@ from tests.contract.project import ROOT
 
 FILES = {"compose.yaml": ["compose/compose.yaml"], "gpu.yaml": ["compose/compose.yaml", "compose/gpu.yaml"]}
 GPU = {"DF_MODELS_ROOT": "/srv/models", "DF_GENERATE_MODEL_PATH": "/models/one.safetensors"}
-#: Read by the public images, or by Compose itself.
+#: Named by others.
 FOREIGN = {"POSTGRES_USER", "POSTGRES_DB", "POSTGRES_PASSWORD", "REDISCLI_AUTH", "ROOT_ACCESS_KEY", "ROOT_SECRET_KEY"}
+FOREIGN |= {"HF_TOKEN", "CIVITAI_TOKEN"}
 
 
 def config(name: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -35,22 +36,40 @@ def services(name: str, **variables: str) -> dict[str, Any]:
     return found
 
 
-def test_a_gpu_is_asked_for_by_cdi_and_models_come_from_a_folder():
+def models(service: dict[str, Any]) -> tuple[str, str, bool]:
+    """Kind and source of what is mounted for models, and whether it may be written."""
+    (volume,) = (volume for volume in service["volumes"] if volume["target"] == "/models")
+    return volume["type"], volume["source"], not volume.get("read_only", False)
+
+
+def test_a_gpu_is_asked_for_by_cdi_and_a_checkpoint_may_be_placed_by_hand():
     found = services("gpu.yaml", **GPU)
     (device,) = found["runner"]["deploy"]["resources"]["reservations"]["devices"]
     assert (device["driver"], device["device_ids"]) == ("cdi", ["nvidia.com/gpu=all"])
     assert found["runner"]["image"] == "dreamforge-runner:dev-sdxl"
     for service in ("api", "worker", "runner"):
         assert found[service]["environment"]["DF_GENERATE_MODEL_PATH"] == GPU["DF_GENERATE_MODEL_PATH"]
-        (models,) = (volume for volume in found[service]["volumes"] if volume["target"] == "/models")
-        assert (models["type"], models["source"], models["read_only"]) == ("bind", GPU["DF_MODELS_ROOT"], True)
+    assert services("gpu.yaml")["runner"]["environment"]["DF_GENERATE_MODEL_PATH"] == ""
 
 
-@pytest.mark.parametrize("forgotten", GPU)
-def test_a_gpu_without_models_is_refused_by_name(forgotten: str):
-    done = config("gpu.yaml", **{name: value for name, value in GPU.items() if name != forgotten})
-    assert done.returncode != 0
-    assert forgotten in done.stderr
+@pytest.mark.parametrize(
+    ("variables", "source"), [({}, ("volume", "models")), (GPU, ("bind", GPU["DF_MODELS_ROOT"]))]
+)
+def test_models_are_one_place_that_only_the_fetching_command_writes(
+    variables: dict[str, str], source: tuple[str, str]
+):
+    found = services("compose.yaml", COMPOSE_PROFILES="models", **variables)
+    for service in ("api", "worker", "runner"):
+        assert models(found[service]) == (*source, False)
+    assert models(found["models"]) == (*source, True)
+
+
+def test_fetching_models_is_a_command_and_no_service():
+    assert "models" not in services("compose.yaml")
+    found = services("compose.yaml", COMPOSE_PROFILES="models", HF_TOKEN="hf_x")["models"]
+    assert (found["restart"], found["entrypoint"][-2:]) == ("no", ["dreamforge_cli", "model"])
+    assert found["environment"]["HF_TOKEN"] == "hf_x"
+    assert {"read_only": True, "cap_drop": ["ALL"]}.items() <= found.items()
 
 
 @pytest.mark.parametrize("name", FILES)
