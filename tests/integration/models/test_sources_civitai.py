@@ -11,6 +11,7 @@ import pytest
 from dreamforge.models import FileRole
 from dreamforge_cli.models import reference
 from dreamforge_cli.models.errors import BadReference, IntegrityError, ModelError, NetworkError, NotAllowed
+from dreamforge_cli.models.fetch.guard import open_client
 from tests.integration.models.conftest import MakeContext
 from tests.standins.civitai import CivitAI, File, Model, Version, unscanned
 from tests.standins.faults import Fault, Place
@@ -78,9 +79,9 @@ def test_an_explicit_file_of_many(civitai, make_context: MakeContext):
 @pytest.mark.parametrize(
     ("ref", "error", "says"),
     [
-        ("civitai:1", BadReference, "neither a model nor a version 1"),
-        ("civitai:@1", BadReference, "neither a model nor a version 1"),
-        ("civitai:1@2", BadReference, "no model 1"),
+        ("civitai:1", BadReference, "neither a model nor a version 1 at"),
+        ("civitai:@1", BadReference, "neither a model nor a version 1 at"),
+        ("civitai:1@2", BadReference, "shows no model 1 at"),
         ("civitai:277058@1", BadReference, r"no version 1; there is: @456538 \(V8-KiSS\)"),
         ("civitai:nothing-of-that-name", BadReference, "no checkpoint called"),
         ("civitai:epicrealism", BadReference, r"name one by its id: civitai:277058 \(epiCRealism XL\)"),
@@ -256,6 +257,12 @@ def test_trouble_that_passes_is_waited_out(civitai, weights, make_context: MakeC
     civitai.faults.set(Place.FRONT, "model/277058", Fault(status=503, times=2))
     civitai.fault(Place.FRONT, 456538, 456538, Fault(status=429, headers={"Retry-After": "0"}, times=1))
     assert reference.resolve(REF, make_context()).version == "v8-kiss-456538"
+
+
+def test_a_source_at_a_private_address_is_not_even_asked(civitai, weights, make_context: MakeContext):
+    with open_client() as client, pytest.raises(NotAllowed):
+        reference.resolve(REF, replace(make_context(), http=client))
+    assert civitai.site.requests() == []
 
 
 def test_civitai_holds_no_configuration(make_context: MakeContext):

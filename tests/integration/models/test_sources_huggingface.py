@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from dreamforge.models import FileRole
 from dreamforge_cli.models import reference
 from dreamforge_cli.models.errors import BadReference, IntegrityError, ModelError, NetworkError, NotAllowed
+from dreamforge_cli.models.fetch.guard import open_client
 from dreamforge_cli.models.sources.base import ResolvedFile
 from tests.integration.models.conftest import MakeContext
 from tests.standins.faults import Fault, Place
@@ -257,3 +259,20 @@ def test_a_source_that_is_not_there(hf, make_context: MakeContext):
     context.endpoints["hf"] = "http://127.0.0.1:1"
     with pytest.raises(ModelError, match="refused"):
         reference.resolve("hf:owner/thing-xl", context)
+
+
+def test_a_source_at_a_private_address_is_not_even_asked(hf, base, make_context: MakeContext):
+    with open_client() as client, pytest.raises(NotAllowed):
+        reference.resolve("hf:owner/thing-xl", replace(make_context(), http=client))
+    assert hf.site.requests() == []
+
+
+def test_what_a_source_warns_of_does_not_reach_the_terminal(hf, base, make_context: MakeContext, capfd, caplog):
+    listing = Fault(
+        status=403, body=b"{}", headers={"X-HF-Warning": "topic; \x1b[2J", "X-Error-Message": "no\x1b[2J"}
+    )
+    hf.fault(Place.FRONT, "owner/thing-xl", "", listing)
+    with pytest.raises(NotAllowed) as raised:
+        reference.resolve("hf:owner/thing-xl", make_context())
+    assert str(raised.value).isprintable()
+    assert "\x1b" not in "".join(capfd.readouterr()) + caplog.text

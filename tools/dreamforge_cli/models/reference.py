@@ -24,7 +24,7 @@ _LONGEST = 512
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]{0,31}")
 _FORMS = "hf:owner/repository[@revision][#file] or civitai:model[@version]"
 _HUGGINGFACE = {"huggingface.co", "www.huggingface.co", "hf.co"}
-_CIVITAI = {"civitai.com", "www.civitai.com"}
+_CIVITAI = {"civitai.com", "www.civitai.com", "civitai.red"}
 
 
 def resolve(text: str, context: SourceContext) -> ResolvedModel:

@@ -97,13 +97,13 @@ class CivitAI:
                 model = _shaped(Model, _good(answer, f"model {asked.main}"))
                 return model, pick_version(model, asked.version)
             if asked.version is not None:
-                raise BadReference(f"CivitAI has no model {asked.main}: {self._endpoint}/models/{asked.main}")
+                raise BadReference(f"CivitAI shows no model {asked.main} {self._here}")
         return self._by_version(asked.main or str(asked.version))
 
     def _by_version(self, number: str) -> tuple[Model, Version]:
         answer = self._ask(f"model-versions/{number}")
         if answer.status == 404:
-            raise BadReference(f"CivitAI has neither a model nor a version {number}, or it is not public")
+            raise BadReference(f"CivitAI shows neither a model nor a version {number} {self._here}")
         version = _shaped(Version, _good(answer, f"version {number}"))
         if version.model_id is None:
             raise IntegrityError(f"CivitAI does not say which model version {number} belongs to")
@@ -121,6 +121,11 @@ class CivitAI:
         listed = ", ".join(f"civitai:{model.id} ({names.words(model.name, 60)})" for model in near[:_MOST_LISTED])
         what = "more than one checkpoint" if exact else "no checkpoint"
         raise BadReference(f"CivitAI has {what} called {slug}" + (f"; name one by its id: {listed}" if near else ""))
+
+    @property
+    def _here(self) -> str:
+        """Where was looked: the site shows models for adults at another address than the others."""
+        return f"at {self._endpoint} (DF_CIVITAI_ENDPOINT=https://civitai.red is where it shows those for adults)"
 
     def _check_download(self, url: str, model: Model) -> None:
         """Ask for the file and leave it at the redirect: a refusal is known before anything else is fetched."""
@@ -178,7 +183,8 @@ def refusal(answer: Answer, model: Model, *, with_token: bool) -> ModelError:
             "settings and set CIVITAI_TOKEN"
         )
     if answer.status == 403:
-        return NotAllowed(f"CIVITAI's account has no access to {model.shown}: {told or 'early access?'}")
+        reason = told or "it does not say why: early access, or a place of the world that it does not serve?"
+        return NotAllowed(f"CivitAI gives no access to {model.shown}: {reason}")
     if answer.status == 410:
         return NotAllowed(f"{model.shown} is archived: {told or 'CivitAI does not give it out any more'}")
     if answer.status == 404:

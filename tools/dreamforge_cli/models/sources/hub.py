@@ -25,7 +25,8 @@ from dreamforge_cli.models.sources.base import Credential, SourceContext
 from dreamforge_cli.models.sources.names import words
 
 _HEX = r"^[0-9a-f]{40}$"
-_BODY_HEADERS = {"content-encoding", "content-length", "transfer-encoding", "connection"}
+#: What the client reads of an answer. It would write others, such as a warning, to the terminal as they came.
+_READ_HEADERS = {"content-type", "x-error-code", "x-error-message"}
 REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 
 
@@ -117,7 +118,7 @@ class _Guarded(httpx2.BaseTransport):
         answer = ask(self._context.http, url, self._credential, headers=headers, limits=self._context.limits)
         if answer.status < 400:
             answer.json()  # a page of a login or a proxy is said to be one before the client trips over it
-        kept = [(name, value) for name, value in answer.headers.multi_items() if name not in _BODY_HEADERS]
+        kept = [(name, value) for name, value in answer.headers.multi_items() if name in _READ_HEADERS]
         return httpx2.Response(answer.status, headers=kept, content=answer.body, request=request)
 
 
