@@ -158,7 +158,7 @@ def test_epicrealism_is_the_default_and_of_several_others_none_is(
     sync.sweep()
     poll(lambda: _choice(api, None) == "unknown_model", "a second model")
     refused = api.client.post("/v1/jobs", json={"prompt": "x"}).json()
-    assert "No default model" in refused["detail"]
+    assert "none is the default" in refused["detail"]
     assert refused["details"][0]["allowed"] == ["sdxl-second@v1", "sdxl-tiny@v1", "sdxl-tiny@v2", "sketch"]
     install(root, EPICREALISM, "8")
     sync.sweep()

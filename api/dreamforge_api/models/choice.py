@@ -53,9 +53,11 @@ def choose(
     for preferred in (configured, EPICREALISM, *(slugs if len(slugs) == 1 else ())):
         if preferred is not None and (found := newest.get(preferred)) is not None:
             return _choice(found)
-    if mode is BackendMode.AUTO and not checkpoints:
+    if checkpoints:
+        raise NoModel("There are several models and none is the default: name one with model_id", usable)
+    if mode is BackendMode.AUTO:
         return _sketch(usable, SKETCH_WARNING)
-    raise NoModel("No default model: name one with model_id", usable)
+    raise NoModel(_why_not(rows, configured or EPICREALISM), usable)
 
 
 def _choice(row: RowMapping) -> Choice:
@@ -66,7 +68,7 @@ def _why_not(rows: Iterable[RowMapping], model_id: str) -> str:
     """Of several versions, the newest one's reason."""
     known = [row for row in rows if model_id in (row["id"], row["slug"])]
     if not known:
-        return "No model of this id is installed and enabled"
+        return f"No model {model_id} is installed and enabled"
     row = known[-1]
     if row["installed"]:
         return f"The model {row['id']} is not enabled"
