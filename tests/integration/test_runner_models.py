@@ -15,8 +15,8 @@ from dreamforge.events import ArtifactStored, AttemptFinished, Outcome
 from dreamforge.models_root import InstalledModel
 from dreamforge.spec import ModelRef, RenderSpec
 from dreamforge.storage.filesystem import FilesystemStore
-from dreamforge_cli.models.adopt import Wishes, adopt
 from tests import tiny_sdxl
+from tests.adoption import adopted
 from tests.integration.runner_kit import Ingest, Runner, make_spec, submit, wait_for
 from tests.tiny_sdxl import TinySdxl, broken
 
@@ -40,7 +40,7 @@ def ingest(redis_db: str) -> Iterator[Ingest]:
 
 def installed(root: Path, tiny: TinySdxl) -> InstalledModel:
     """As ``dreamforge model adopt`` leaves it, with bytes of its own."""
-    return adopt(root, tiny.checkpoint, Wishes(config=tiny.config, copy=True), lambda _: None).model
+    return adopted(root, tiny.checkpoint, config=tiny.config, copy=True)
 
 
 def registered(model: InstalledModel) -> ModelRef:
@@ -149,7 +149,7 @@ def test_what_only_rendering_finds_and_what_is_not_read_again(
     for part in _PARTS:
         bad = tmp_path / f"{part}safetensors"
         bad.write_bytes(broken.with_weights_that_are_not_numbers(good, part))
-        damaged.append(adopt(root, bad, Wishes(config=tiny.config), lambda _: None).model)
+        damaged.append(adopted(root, bad, config=tiny.config))
     model = installed(root, tiny)
     (entry,) = [e for e in digest.memory_of(root).iterdir() if e.read_text() == model.checkpoint.sha256]
     entry.write_text("f" * 64)  # only a reader of the root's memory can know this

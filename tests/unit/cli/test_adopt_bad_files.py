@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from dreamforge.checkpoints import configuration
-from dreamforge_cli.models.adopt import Wishes, adopt
 from dreamforge_cli.models.errors import BadReference, NotAllowed
+from tests.adoption import adopted
 from tests.tiny_sdxl import TinySdxl, bombs, broken
 from tests.unit.core.test_checkpoints import CONFIG_FILES, INDEX
 
@@ -32,16 +32,16 @@ def left_in(root: Path) -> list[str]:
 
 
 def test_the_good_one_is_adopted(good: TinySdxl, tmp_path: Path):
-    outcome = adopt(tmp_path / "root", good.checkpoint, Wishes(), lambda _: None)
-    configuration.check(outcome.folder / "config")
-    assert (outcome.folder / outcome.model.checkpoint.path).read_bytes() == GOOD
+    model = adopted(tmp_path / "root", good.checkpoint)
+    configuration.check(tmp_path / "root" / model.folder / "config")
+    assert (tmp_path / "root" / model.folder / model.checkpoint.path).read_bytes() == GOOD
 
 
 @pytest.mark.parametrize("case", [*broken.CORPUS, *broken.ON_DISK], ids=lambda case: case.name)
 def test_no_broken_file_is_adopted(case: broken.Broken | broken.BrokenOnDisk, good: TinySdxl, tmp_path: Path):
     path = case.write(good.checkpoint.parent, GOOD)
     with pytest.raises((NotAllowed, BadReference)):
-        adopt(tmp_path / "root", path, Wishes(), lambda _: None)
+        adopted(tmp_path / "root", path)
     assert left_in(tmp_path / "root") == []
 
 
@@ -60,10 +60,10 @@ def test_no_bomb_goes_off_or_is_taken_along(disguise: bombs.Disguise, good: Tiny
     path = disguise.lay(at)
     if disguise.refused:
         with pytest.raises(NotAllowed):
-            adopt(tmp_path / "root", path, Wishes(), lambda _: None)
+            adopted(tmp_path / "root", path)
         assert left_in(tmp_path / "root") == []
     else:
-        adopt(tmp_path / "root", path, Wishes(), lambda _: None)
+        adopted(tmp_path / "root", path)
         kept = {Path(name).suffix for name in left_in(tmp_path / "root")}
         assert kept <= {".safetensors", ".json", ".txt", ".sha256", ".lock"}
     assert not at.canary.exists()
