@@ -97,6 +97,7 @@ WRONG = [
     Wrong("redirect with a user", Fault(location="https://me:pass@models.example/"), NotAllowed, "refused", FRONT),
     Wrong("redirect to this machine", Fault(location="https://127.0.0.1/x"), NotAllowed, "no public", FRONT),
     Wrong("redirect to metadata", Fault(location="https://169.254.169.254/latest"), NotAllowed, "no public", FRONT),
+    Wrong("redirect to no port", Fault(location="https://8.8.8.8:99999/x"), NotAllowed, "no port", FRONT),
     Wrong("redirect to garbage", Fault(location="https://[::1/"), NetworkError, "no URL", FRONT),
 ]  # fmt: skip
 

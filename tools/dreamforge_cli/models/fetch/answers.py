@@ -12,7 +12,7 @@ from email.utils import parsedate_to_datetime
 
 from dreamforge_cli.models.errors import BadReference, IntegrityError, ModelError, NetworkError, NotAllowed
 
-_CONTENT_RANGE = re.compile(r"bytes (\d{1,15})-(\d{1,15})/(\d{1,15}|\*)")
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,15})-([0-9]{1,15})/([0-9]{1,15}|\*)")
 _STRONG_ETAG = re.compile(r'"[\x21\x23-\x7e]{1,200}"')
 _TRY_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 #: What a signed URL answers once it has expired, by store.

@@ -27,7 +27,8 @@ OnProgress = Callable[[int, int | None], None]
 
 _READ_BYTES = MIB
 _SLOWEST_BYTES_A_SECOND = 1024
-_TICK_SECONDS = 0.05
+_TICK_SECONDS = 0.02
+_SAVE_BYTES = MIB // 2
 _SYNC_SECONDS = 2.0
 _JOIN_SECONDS = 5.0
 
@@ -88,7 +89,7 @@ class Download:
             if ledger.there != told:
                 told = ledger.there
                 on_progress(told, ledger.size)
-            if ledger.there - saved >= MIB or (ledger.there > saved and now - saved_at >= 1):
+            if ledger.there - saved >= _SAVE_BYTES or (ledger.there > saved and now - saved_at >= 1):
                 saved, saved_at = ledger.there, now
                 self._save()
             if now > deadline:

@@ -24,6 +24,7 @@ USER_AGENT: Final = "dreamforge-models/1 (+https://dreamforge.dev)"
 CONNECT_SECONDS: Final = 15.0
 _ANSWER_SECONDS = 30.0
 _CONNECTIONS_PER_HOST = 8
+_LAST_PORT = 65535
 
 _HTTPCORE_ERRORS = (
     httpcore.TimeoutException,
@@ -75,6 +76,8 @@ class Guard:
 
     def check(self, url: httpx.URL) -> None:
         """Refuse what is not https to a host, before anything is resolved."""
+        if (url.port or 0) > _LAST_PORT:
+            raise NotAllowed(f"{url.host} has no port {url.port}")
         if url.scheme == "https" and url.host:
             return
         if url.scheme == "http" and (url.host.lower(), url.port or 80) in self._allowed:
