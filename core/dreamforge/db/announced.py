@@ -41,6 +41,8 @@ STORED_ITEMS: TextClause = text("SELECT item_index FROM artifacts WHERE job_id =
 
 #: A job that is not over, as the control loop would dispatch it.
 OPEN_JOB: TextClause = text("""
-SELECT id, owner, created_at, deadline_at, correlation_id, model_id, params FROM jobs
+SELECT id, owner, created_at, deadline_at, correlation_id, model_id, params,
+       (SELECT jsonb_object_agg(item_index, seed) FROM items WHERE job_id = jobs.id AND seed IS NOT NULL) AS seeds
+FROM jobs
 WHERE id = :job_id AND status IN ('queued', 'running')
 """)
