@@ -20,6 +20,7 @@ from benchmarks import (
     runner_tax,
     sse,
     stack,
+    verify_models,
     warm_start,
 )
 from benchmarks.harness import NotMeasuredError, Result, record, table
@@ -42,6 +43,7 @@ BENCHMARKS: dict[str, tuple[Run, str]] = {
     "operator_start": (operator_start.run, "O1 O1t O2 O3"),
     "operator_order": (operator_order.run, "J4"),
     "operator_live": (operator_live.run, "G2k G3"),
+    "verify_models": (verify_models.run, "D3"),
 }
 PAIRS, QUICK_PAIRS = 5, 1
 
