@@ -69,7 +69,7 @@ PRESETS: Final[Mapping[str, Preset]] = {
 
 def read(stored: Mapping[str, Any]) -> dict[str, Preset]:
     """A model's own presets as its registry row keeps them."""
-    return {name: Preset.model_validate(given, strict=False) for name, given in stored.items()}
+    return {name: Preset.model_validate(given) for name, given in stored.items()}
 
 
 def offered(own: Mapping[str, Preset]) -> dict[str, Preset]:
