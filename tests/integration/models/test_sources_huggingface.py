@@ -221,6 +221,7 @@ def test_listings_out_of_form(hf, base, make_context: MakeContext, body, error):
         (Fault(location="file:///etc/passwd"), NotAllowed, 1),
         (Fault(location="http://[::1"), NetworkError, 3),
         (Fault(gzip_zeros=2**30), NetworkError, 1),
+        (Fault(status=200, headers={"Content-Encoding": "gzip"}, body=b"no gzip"), NetworkError, 1),
         (Fault(stall_at=0.5), NetworkError, 3),
     ],
 )

@@ -119,6 +119,7 @@ def told(where: Places, outcome: Outcome, json: bool) -> None:
         "sha256": model.checkpoint.sha256,
         "size": model.checkpoint.size_bytes,
         "fetched": outcome.fetched_bytes,
+        "license": model.provenance.license or "not told",
         "registered": reason is None,
     }
     if json:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import httpx
 
-from dreamforge_cli.models.errors import ModelError, NetworkError, NotAllowed
+from dreamforge_cli.models.errors import NetworkError, NotAllowed
 from dreamforge_cli.models.fetch.answers import looks_like_a_page, retry_after
 from dreamforge_cli.models.fetch.guard import CONNECT_SECONDS
 from dreamforge_cli.models.fetch.limits import Limits
@@ -61,18 +61,18 @@ def ask(
 ) -> Answer:
     """GET, again while it may help. The token goes to its own origin only; ``follow`` follows within the origin."""
     limits = limits or Limits()
-    pause = limits.pause_seconds
-    for left in reversed(range(limits.tries)):
+    pause, tries = limits.pause_seconds, limits.tries
+    while True:
         try:
             return _once(http, first_hop(url, credential), headers or {}, follow, limits)
         except _Later as later:
+            tries -= 1
             wait = pause if later.after is None else later.after
-            if not left or wait > limits.longest_retry_after_seconds:
+            if tries <= 0 or wait > limits.longest_retry_after_seconds:
                 again = "" if later.after is None else f"; it wants to be asked again in {later.after:.0f} s"
                 raise NetworkError(f"{later}{again}") from None
             time.sleep(wait)
             pause = min(2 * pause, limits.longest_pause_seconds)
-    raise AssertionError("unreachable: the last try returns or raises")
 
 
 def _once(http: httpx.Client, hop: Hop, headers: dict[str, str], follow: bool, limits: Limits) -> Answer:
@@ -107,8 +107,6 @@ def _read(http: httpx.Client, hop: Hop, headers: dict[str, str], stall_seconds: 
         raise NetworkError(f"{where} answers with a broken encoding") from None
     except httpx.TransportError as error:
         raise _Later(f"{where} can't be reached: {type(error).__name__}: {error}"[:200]) from None
-    except httpx.HTTPError as error:
-        raise ModelError(f"{where}: {type(error).__name__}") from None
 
 
 def _refused(constant: str) -> Any:
