@@ -197,19 +197,18 @@ class CivitAI:
             ask.redirect(307, location, {"Cache-Control": "no-store"})
 
     def _refusal(self, model: Model, version: Version, token: str | None) -> tuple[int, dict[str, Any]] | None:
+        known = token in self.tokens | self.supporters  # a token that is not known is nobody's, as none at all
         if model.mode == "Archived":
             return 410, {"error": "Model archived, not available for download"}
-        if version.downloads_disabled:
-            text = "The creator of this asset has disabled downloads on this file"
-            return 401, {"error": "Unauthorized", "message": text}
-        if token is not None and token not in self.tokens | self.supporters:
-            return 401, {"error": "Unauthorized", "message": "The token is not valid"}
-        if version.needs_login and token is None:
-            text = "The creator of this asset requires you to be logged in to download it"
-            return 401, {"error": "Unauthorized", "message": text}
         if version.early_access_until is not None and token not in self.supporters:
             text = "This asset is in Early Access. You can use Buzz access it now!"
             return 403, {"error": "Early Access", "deadline": version.early_access_until, "message": text}
+        if version.needs_login and not known:
+            text = "The creator of this asset requires you to be logged in to download it"
+            return 401, {"error": "Unauthorized", "message": text}
+        if version.downloads_disabled:
+            text = "The creator of this asset has disabled downloads on this file"
+            return 401, {"error": "Unauthorized", "message": text}
         return None
 
     def _shown(self, model: Model) -> dict[str, Any]:

@@ -112,7 +112,7 @@ def test_references_that_lead_to_no_checkpoint(civitai, weights, make_context: M
     ("version", "token", "error", "says"),
     [
         ({"needs_login": True}, None, NotAllowed, "wants a login.*requires you to be logged in.*set CIVITAI_TOKEN"),
-        ({"needs_login": True}, "unknown", NotAllowed, "refuses CIVITAI_TOKEN.*not valid"),
+        ({"needs_login": True}, "unknown", NotAllowed, "refuses CIVITAI_TOKEN.*requires you to be logged in"),
         ({"downloads_disabled": True}, SECRET, NotAllowed, "has disabled downloads"),
         ({"early_access_until": "2999-01-01T00:00:00.000Z"}, None, NotAllowed, "early access until 2999-01-01"),
         ({"early_access_until": "2999-01-01T00:00:00.000Z"}, SECRET, NotAllowed, "Early Access.*until 2999-01-01"),
