@@ -8,6 +8,7 @@ from pathlib import Path
 from tests.cluster import images, parts
 from tests.compose.engine import Engine
 
+_PARTS = ("api", "runner", "cli")
 _SERVICES = {"postgres": "postgres", "redis": "redis", "s3": "versitygw"}
 """Services of public images, and their stand-ins."""
 
@@ -15,11 +16,11 @@ _SERVICES = {"postgres": "postgres", "redis": "redis", "s3": "versitygw"}
 def made(engine: Engine, folder: Path) -> dict[str, str]:
     """Build what is missing; the variables that tell ``scripts/compose.sh`` of it."""
     if engine.name == "docker":
-        command = [str(parts.ROOT / "scripts" / "images.sh"), "api", "runner"]
+        command = [str(parts.ROOT / "scripts" / "images.sh"), *_PARTS]
         environment = {**os.environ, **engine.environment, "ENGINE": "docker", "TAG": "test"}
         subprocess.run(command, env=environment, check=True, timeout=images.BUILD_SECONDS)
         return {"TAG": "test"}
-    tags = {images.project(part).rpartition(":")[2] for part in ("api", "runner")}
+    tags = {images.project(part).rpartition(":")[2] for part in _PARTS}
     override = folder / "stand-ins.json"  # JSON is YAML
     services = {
         service: {"image": images.stand_in(name), "pull_policy": "never"} for service, name in _SERVICES.items()

@@ -5,6 +5,7 @@ import os
 import secrets
 import signal
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -48,6 +49,23 @@ class Composition:
             words, cwd=ROOT, env=self._environment, capture_output=True, text=True, timeout=_SECONDS, check=False
         )
         assert done.returncode == 0, f"{' '.join(words)}:\n{(done.stdout + done.stderr)[-3000:]}\n{self.last_words()}"
+        return done.stdout
+
+    def models(self, *arguments: str, mounted: Path | None = None) -> str:
+        """What the command that fetches models prints, run as the page says; ``mounted`` is at /here."""
+        mount = [] if mounted is None else ["--volume", f"{mounted}:/here:ro"]
+        return self._compose("run", "--rm", "-T", *mount, "models", *arguments)
+
+    def inside(self, service: str, *command: str) -> str:
+        """What a program prints that is run in a service's container."""
+        return self._compose("exec", "-T", service, *command)
+
+    def _compose(self, *arguments: str) -> str:
+        command = [str(ROOT / "scripts" / "compose.sh"), *arguments]
+        done = subprocess.run(
+            command, env=self._environment, capture_output=True, text=True, timeout=_SECONDS, check=False
+        )
+        assert done.returncode == 0, f"{' '.join(command)}:\n{done.stdout}{done.stderr}"
         return done.stdout
 
     def last_words(self) -> str:

@@ -2,6 +2,8 @@
 
 import json
 import socket
+from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -9,6 +11,8 @@ import pytest
 from tests.compose.system import CHECKED, ONE_SHOT, SERVICES, Composition, fetched
 from tests.e2e import pictures
 from tests.e2e.system import sha256
+from tests.tiny_sdxl import broken
+from tests.unit.core.test_checkpoints import config
 
 pytestmark = pytest.mark.timeout(900)  # the first test builds images
 
@@ -85,6 +89,30 @@ def test_logs_are_ndjson_without_the_password(composition: Composition):
         assert lines
         assert [line for line in lines if not isinstance(json.loads(line), dict)] == []
         assert [line for line in lines if composition.password in line] == []
+
+
+def test_a_model_is_installed_verified_and_removed(composition: Composition, tmp_path: Path):
+    """Into a new volume, by nobody, and known to the API at once; the worker and the runner only read it."""
+    config(tmp_path / "config")
+    (tmp_path / "sdxl-x.safetensors").write_bytes(broken.encode(broken.MINIMAL))
+    tmp_path.chmod(0o755)
+    composition.models("adopt", "/here/sdxl-x.safetensors", "--id", "sdxl-x", mounted=tmp_path)
+    (model,) = listed(composition)
+    assert model["installed"]
+    composition.models("verify", model["id"])
+    for service in ("worker", "runner"):
+        folder = f"/models/sdxl-checkpoint/{model['id']}"
+        script = f"import os; print(sorted(os.listdir({folder!r})), os.access({folder!r}, os.W_OK))"
+        assert composition.inside(service, "python", "-c", script).strip() == (
+            "['config', 'model.json', 'sdxl-x.safetensors'] False"
+        )
+    composition.models("remove", model["id"])
+    assert listed(composition) == []
+
+
+def listed(composition: Composition) -> list[dict[str, Any]]:
+    items = composition.client.http.get("/v1/models").raise_for_status().json()["items"]
+    return [one for one in items if one["slug"] == "sdxl-x"]
 
 
 def test_down_and_up_keeps_jobs_and_images(composition: Composition):
