@@ -56,6 +56,11 @@ def compilations() -> int:
     return int(counters["inductor"]["fxgraph_cache_miss"])
 
 
+def kernels() -> int:
+    """How many compiled functions this process has, from a cache or not."""
+    return compilations() + int(counters["inductor"]["fxgraph_cache_hit"])
+
+
 def restore(cache: CompileCache) -> tuple[bool, list[Notice]]:
     """Give torch the kernels of an earlier process, if there are; a file that must not be used is named and left."""
     try:

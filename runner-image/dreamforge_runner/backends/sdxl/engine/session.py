@@ -60,7 +60,8 @@ class Engine:
         self._job: _Job | None = None
         self._notices: list[Notice] = []
         self._resident_bytes = 0
-        self._kept = compiling.compilations()
+        #: Whether the file on disk holds what this process had at its start, and how much was compiled since.
+        self._restored, self._kept = False, compiling.compilations()
         # The libraries' objects live as long as the process; without them each later collection takes
         # milliseconds instead of a quarter of a second.
         gc.freeze()
@@ -79,6 +80,7 @@ class Engine:
         if self._cache is not None:
             found, notices = compiling.restore(self._cache)
             self._compiler_at_hand |= found
+            self._restored = found
             self._notices += notices
         if self.plan.compile is not Compile.OFF:
             compiling.prepare(pipe, self.plan)
@@ -184,9 +186,12 @@ class Engine:
 
     def _keep_kernels(self) -> None:
         """Write down what was compiled since the last time."""
-        if self._cache is not None and (now := compiling.compilations()) > self._kept:
-            self._kept = now
+        if self._cache is None:
+            return
+        now = compiling.compilations() if self._restored else compiling.kernels()
+        if now > self._kept:
             self._notices += compiling.keep(self._cache)
+            self._kept, self._restored = compiling.compilations(), True
 
     def _take_notices(self) -> list[Notice]:
         taken, self._notices = self._notices, []

@@ -1,0 +1,135 @@
+"""torch.compile on the CPU, with the tiny checkpoint: the same pictures, cancel, swap, and kernels kept on disk.
+
+Compiling takes a C++ compiler and tens of seconds on a busy machine, so one compiled backend serves the module.
+"""
+
+import shutil
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dreamforge_runner.backends.base import Item, RenderCanceled
+from dreamforge_runner.backends.sdxl import SdxlBackend
+from dreamforge_runner.backends.sdxl.plan_settings import PlanSettings
+from dreamforge_runner.backends.sdxl.settings import SdxlSettings
+from tests import tiny_sdxl
+from tests.golden import renders
+from tests.integration.test_sdxl_plans import SAME_PICTURE_DB, alone, decibels, made, params
+
+pytestmark = [
+    pytest.mark.sdxl,
+    pytest.mark.skipif(tiny_sdxl.missing_library() is not None, reason=str(tiny_sdxl.missing_library())),
+    pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on the CPU: no g++"),
+    pytest.mark.filterwarnings("ignore"),  # torch's compiler warns of itself, differently in each release
+]
+KERNELS = tiny_sdxl.CACHE.parent / "inductor"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The project's folder of kernels; torch's own is kept between runs, or each would wait for g++ again."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(KERNELS))
+        yield tmp_path_factory.mktemp("kernels") / "compiled"
+
+
+@pytest.fixture(scope="module")
+def compiled(folder: Path) -> SdxlBackend:
+    backend = SdxlBackend(SdxlSettings(hash_cache_path=None), settings(folder))
+    import torch  # noqa: PLC0415 - after the backend set the libraries' environment
+    from torch._inductor import config  # noqa: PLC0415
+
+    torch.set_num_threads(1)  # as the other fixture does: kernels are made for a number of threads
+    config.cpp.vec_isa_ok = True  # else it compiles programs to find out what the processor can do
+    backend.load(renders.model(tiny_sdxl.cached()))
+    assert backend.warm_up() == []
+    return backend
+
+
+@pytest.fixture(scope="module")
+def plain() -> SdxlBackend:
+    return made()
+
+
+def settings(folder: Path) -> PlanSettings:
+    return PlanSettings.model_validate(
+        {"sdxl_compile": "regional", "sdxl_buckets": "256x256", "sdxl_compile_cache_path": folder}
+    )
+
+
+def compilations() -> int:
+    from dreamforge_runner.backends.sdxl.engine import compiling  # noqa: PLC0415 - imports torch
+
+    return compiling.compilations()
+
+
+def test_compiled_pictures_are_the_eager_ones(compiled: SdxlBackend, plain: SdxlBackend):
+    before = compilations()
+    for seed in (1, 2):
+        picture = alone(compiled, seed)
+        assert decibels(picture, alone(plain, seed)) > SAME_PICTURE_DB
+        assert picture.plan is not None
+        assert "compile=regional" in picture.plan
+    assert compilations() == before  # warming up was enough
+
+
+def test_another_size_runs_eagerly_and_says_so(compiled: SdxlBackend, plain: SdxlBackend):
+    before = compilations()
+    picture = alone(compiled, 1, width=320)
+    assert picture.rgb == alone(plain, 1, width=320).rgb
+    assert picture.plan is not None
+    assert "compile" not in picture.plan
+    assert compilations() == before
+
+
+def test_a_cancel_stops_compiled_steps_too(compiled: SdxlBackend, plain: SdxlBackend):
+    steps: list[int] = []
+
+    def on_step(done: int) -> bool:
+        steps.append(done)
+        return done < 2
+
+    compiled.begin(params(steps=4))
+    with pytest.raises(RenderCanceled):
+        compiled.denoise(Item(0, 1), on_step)
+    compiled.end()
+    assert steps == [1, 2]
+    assert decibels(alone(compiled, 1), alone(plain, 1)) > SAME_PICTURE_DB
+
+
+def test_kernels_are_kept_and_damaged_ones_ignored(compiled: SdxlBackend, folder: Path, plain: SdxlBackend):
+    (kept,) = folder.iterdir()
+    kept.write_bytes(kept.read_bytes()[:-100])
+    compiled.load(renders.model(tiny_sdxl.cached()))
+    (notice,) = compiled.begin(params())
+    assert (notice.code, notice.level) == ("compile.cache_ignored", "warning")
+    assert "it is damaged" in notice.message
+    compiled.end()
+    assert decibels(alone(compiled, 1), alone(plain, 1)) > SAME_PICTURE_DB
+
+
+def test_a_swapped_model_is_gone_with_its_kernels(compiled: SdxlBackend):
+    old = weakref.ref(compiled._engine._pipe.unet)
+    compiled.load(renders.model(tiny_sdxl.cached()))
+    assert old() is None
+
+
+def test_a_failing_compiler_costs_no_picture(
+    folder: Path, plain: SdxlBackend, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    import torch  # noqa: PLC0415 - only where it is installed
+
+    def broken(*_: object) -> object:
+        raise RuntimeError("no compiler")
+
+    backend = SdxlBackend(SdxlSettings(hash_cache_path=None), settings(tmp_path))
+    monkeypatch.setattr(torch._inductor.compile_fx, "compile_fx", broken)
+    backend.load(renders.model(tiny_sdxl.cached()))
+    (notice,) = backend.warm_up()
+    assert notice.code == "compile.failed"
+    picture = alone(backend, 1)
+    assert picture.rgb == alone(plain, 1).rgb
+    assert picture.plan is not None
+    assert "compile" not in picture.plan
