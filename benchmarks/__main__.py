@@ -8,6 +8,7 @@ from pathlib import Path
 
 from benchmarks import (
     api_post,
+    download,
     growth,
     idle_streams,
     ingest,
@@ -43,6 +44,7 @@ BENCHMARKS: dict[str, tuple[Run, str]] = {
     "operator_start": (operator_start.run, "O1 O1t O2 O3"),
     "operator_order": (operator_order.run, "J4"),
     "operator_live": (operator_live.run, "G2k G3"),
+    "download": (download.run, "D1 D2 D4"),
     "verify_models": (verify_models.run, "D3"),
 }
 PAIRS, QUICK_PAIRS = 5, 1

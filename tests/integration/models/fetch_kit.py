@@ -23,7 +23,7 @@ KIB = 1024
 #: Small pieces and short tempers.
 FAST = Limits(
     segment_bytes=256 * KIB,
-    window_bytes=1024 * KIB,
+    window_bytes=1280 * KIB,
     tries=3,
     pause_seconds=0.01,
     longest_pause_seconds=0.05,

@@ -83,6 +83,8 @@ def refusal(status: int, headers: Mapping[str, str], said: str, where: str, *, s
         return TryAgain(told, retry_after(headers.get("retry-after")))
     if signed and status in _EXPIRED:
         return Expired(told)
+    if status == 416 and headers.get("content-range", "").strip() == "bytes */0":
+        return IntegrityError("the server has the file, and it is empty")
     if status == 416:
         return Changed("the server has no such range")
     return _final(status, told)

@@ -97,7 +97,7 @@ def _run(start: _Start) -> Fetched:
         raise
     gaps = [] if opened is not None and opened.body.whole else _gaps(had, known.size, limits)
     hasher = InOrder(known.size, git=file.git_blob is not None, at=had.hashed, state=had.hash_state)
-    ledger = Ledger(known.size, Ranges(had.done), hasher.at, limits.window_bytes)
+    ledger = Ledger(known.size, Ranges(had.done), hasher.at, max(limits.window_bytes, limits.stretch_bytes))
     ledger.plan(gaps[1:], in_flight=1 if opened else 0)
     workers = max(1, min(limits.connections, len(gaps))) if opened else 0
     try:
@@ -113,7 +113,7 @@ def _run(start: _Start) -> Fetched:
 
 def _gaps(had: Progress, size: int | None, limits: Limits) -> list[Stretch]:
     """What to ask for; without a size the first answer is to tell it."""
-    return [(0, limits.segment_bytes)] if size is None else Ranges(had.done).missing(size, limits.segment_bytes)
+    return [(0, limits.stretch_bytes)] if size is None else Ranges(had.done).missing(size, limits.stretch_bytes)
 
 
 def _first_answer(route: Route, stretch: Stretch, known: Known, limits: Limits) -> Opened:

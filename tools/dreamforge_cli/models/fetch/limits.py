@@ -11,7 +11,7 @@ class Limits:
 
     #: Ranges fetched at the same time.
     connections: int = 4
-    #: What one request asks for.
+    #: What one request asks for, at most.
     segment_bytes: int = 16 * MIB
     #: How far a range may run ahead of the hash; bounds memory, since bytes wait there for their turn.
     window_bytes: int = 80 * MIB
@@ -30,6 +30,11 @@ class Limits:
     file_bytes: int = 64 * 2**30
     #: Stays free on the disk.
     spare_bytes: int = 256 * MIB
+
+    @property
+    def stretch_bytes(self) -> int:
+        """What one request asks for: short enough that all connections find room in the window."""
+        return min(self.segment_bytes, max(self.window_bytes // (self.connections + 1), 64 * 1024))
 
 
 @dataclass(frozen=True)
