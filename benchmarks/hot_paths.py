@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import Executable
 
-from dreamforge.db import artifacts, deadletters, dispatch, events, ingest, jobs, retention
+from dreamforge.db import artifacts, deadletters, dispatch, events, ingest, jobs, registry, retention
 from dreamforge.jobs import JobState
 from dreamforge.models import SKETCH
 from dreamforge_api.worker.ingest import new_id
@@ -55,8 +55,8 @@ def _new_job() -> dict[str, Any]:
     now = datetime.now(UTC)
     return {
         "id": new_id(), "owner": "default", "type": "generate", "provider": "local-sdxl", "model_id": SKETCH.id,
-        "params": "{}", "preset": None, "labels": "{}", "warnings": "[]", "count": 1, "correlation_id": "bench", "created_at": now,
-        "deadline_at": now + timedelta(days=1), "step": STEP,
+        "params": "{}", "preset": None, "labels": "{}", "warnings": "[]", "count": 1, "correlation_id": "bench",
+        "created_at": now, "deadline_at": now + timedelta(days=1), "step": STEP,
     }  # fmt: skip
 
 
@@ -85,6 +85,8 @@ def _read(some: Jobs) -> list[Statement]:
         Statement("dead letters", deadletters.LIST, {"limit": 50}),
         Statement("dead letters counted", deadletters.COUNT),
         Statement("queue delay", jobs.QUEUE_DELAY),
+        Statement("live jobs of a model", registry.LIVE_JOBS, {"id": SKETCH.id}),
+        Statement("history of a model", registry.history(SKETCH.id)),
     ]
 
 

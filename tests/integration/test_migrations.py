@@ -64,3 +64,30 @@ def test_running_it_again_changes_nothing(empty_database_url: str) -> None:
     engine = open_engine(empty_database_url)
     assert rows(engine, "SELECT version_num FROM alembic_version") == [{"version_num": migrate.head()}]
     engine.dispose()
+
+
+#: How the release before 0005 registers a model.
+_REGISTERED_BEFORE = """
+INSERT INTO models AS m (id, name, kind, version, source_uri, local_path, installed, enabled, parameters_schema,
+                         capabilities)
+VALUES (:id, 'A', 'sdxl-checkpoint', 'local', 'file:a', '/a', true, true, '{}', '[]')
+ON CONFLICT (id) DO UPDATE SET name = excluded.name
+"""
+
+
+def test_models_of_the_release_before_are_models_of_this_one(empty_database_url: str) -> None:
+    migrate.upgrade(empty_database_url, "0004")
+    engine = open_engine(empty_database_url)
+
+    def register(model_id: str) -> None:
+        with engine.begin() as connection:
+            connection.execute(text(_REGISTERED_BEFORE), {"id": model_id})
+
+    register("sdxl-a")
+    migrate.upgrade(empty_database_url)
+    register("sdxl-a")  # while both releases run
+    register("sdxl-b")
+    found = rows(engine, "SELECT id, slug, folder, files, presets, problem FROM models ORDER BY id")
+    nothing = {"folder": None, "files": [], "presets": {}, "problem": None}
+    assert found == [{"id": one, "slug": one, **nothing} for one in ("sdxl-a", "sdxl-b")]
+    engine.dispose()
