@@ -197,3 +197,16 @@ def test_no_token_is_anywhere(up, downloaded):
     rows += json.dumps(up.rows("SELECT * FROM model_events"), default=str)
     assert HF_TOKEN not in rows
     assert CIVITAI_TOKEN not in rows
+
+
+def test_the_next_start_knows_them_and_needs_no_network(up, downloaded):
+    """Last in this file: it ends the running system and starts one that renders from what is installed."""
+    up.end()
+    nowhere = {"OMP_NUM_THREADS": "1", "HF_ENDPOINT": "http://127.0.0.1:9"}
+    again = System(up.data, "--backend", "sdxl", environment=nowhere)
+    try:
+        again.start()
+        assert downloaded[1]["id"] in again.up.remarks()
+        checks.whole(again, again.client.render(model_id=downloaded[1]["id"]))
+    finally:
+        again.end()

@@ -57,6 +57,12 @@ class Run:
         return [json.loads(line) for line in stdout.splitlines()]
 
 
+def model(word: str, root: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    """Another `dreamforge model` command on the same root."""
+    line = command("model", word, *more, "--root", root)
+    return subprocess.run(line, env=clean_environment(), cwd=root.parent, capture_output=True, text=True, timeout=60)
+
+
 def half_there(root: Path) -> Path:
     """The file under way, once a good part of it is there."""
 
@@ -106,8 +112,21 @@ def test_ctrl_c_says_how_to_go_on(shops, tmp_path):
     assert told["event"] == "error"
     assert "same command goes on" in told["message"]
     assert list(models_root.scan(root)) == []
+    assert "unfinished" in model("list", root).stderr
     assert Run(root, shops).end()[-1]["event"] == "installed"
     whole(root)
+    assert "unfinished" not in model("list", root).stderr
+
+
+def test_what_an_interrupted_download_left_can_be_removed(shops, tmp_path):
+    root = tmp_path / "models"
+    run = Run(root, shops)
+    half_there(root)
+    assert model("remove", root, "sdxl-slow").returncode == 5  # it is in hand
+    run.process.send_signal(signal.SIGINT)
+    run.end(130)
+    assert model("remove", root, "sdxl-slow").returncode == 0
+    assert [path for path in root.rglob("*.part*")] == []
 
 
 def test_two_at_once_are_one(shops, tmp_path):

@@ -13,6 +13,7 @@ from dreamforge_cli.client import Client, ServerUnreachable
 from dreamforge_cli.model.places import DataOption, JsonOption, RootOption, edge, places
 from dreamforge_cli.models.disk import size
 from dreamforge_cli.models.settings import ModelSettings
+from dreamforge_cli.models.staging import unfinished
 from dreamforge_cli.server import server
 from dreamforge_cli.settings import CliSettings
 
@@ -26,9 +27,11 @@ def list_models(
     """List models: those the server knows; with --root, --data or no server running, those in the models root."""
     with edge():
         settings = load(CliSettings)
+        under_way: dict[str, int] = {}
         named = "api_base" in settings.model_fields_set
         if root or data or not (named or _answers(settings.api_base)):
             where = places(load(ModelSettings), root, data)
+            under_way = unfinished(where.root)
             items, source = [on_disk(where.root, found) for found in models_root.scan(where.root)], "disk"
             if not (root or data):
                 console.remarks.print(f"no server at {settings.api_base}: these are the models in {where.root}")
@@ -37,6 +40,11 @@ def list_models(
     if json:
         console.as_json({"items": items, "source": source})
         return
+    for path, occupied in under_way.items():
+        name = console.harmless(path.rpartition("/")[2])
+        console.remarks.print(
+            f"{name}: unfinished, {size(occupied)} so far; the same download goes on, `remove` ends it"
+        )
     console.table(["ID", "KIND", "INSTALLED", "ENABLED", "SIZE", "SHA256", "NAME"], [_row(item) for item in items])
 
 

@@ -94,6 +94,8 @@ def edge(json: bool = False, kept: str = "") -> Iterator[None]:
         _end(str(error), IntegrityError.exit_code, json)
     except Unavailable as error:
         _end(str(error), SERVER_NOT_REACHABLE, json)
+    except BrokenPipeError:
+        raise  # who reads our output has gone, which is no trouble of a disk
     except OSError as error:
         full = disk_error(Path(str(error.filename or "the models root")), error)
         _end(str(full), full.exit_code, json)

@@ -66,9 +66,16 @@ def remove(
         bool, typer.Option("--force", help="Also when the registry can't say whether jobs use it.")
     ] = False,
 ) -> None:
-    """Take a model off the disk and out of the registry. Refuses while jobs that are not over use it."""
+    """Take a model off the disk and out of the registry. Refuses while jobs that are not over use it.
+
+    Of a model that is not installed, it takes away what an interrupted download left.
+    """
     with edge(kept="Give the same command again to finish."):
         where = places(load(ModelSettings), root, data)
+        discarded = [] if _found(where.root, model_id) else removal.discard(where.root, model_id)
+        if discarded:
+            console.results.print(f"{console.harmless(', '.join(discarded))}: the unfinished download is removed")
+            return
         one = removal.only(named(where.root, model_id))
         registry = None if where.database_url is None or force else open_registry(where)
         try:
@@ -137,15 +144,17 @@ def adopt(
 
 
 def named(root: Path, model_id: str) -> list[Found]:
-    """The folders that an id or a slug means, newest verified last; raises :class:`BadReference` when none."""
-    found = [
-        one for one in models_root.scan(root) if model_id in (one.folder.name, one.folder.name.partition("@")[0])
-    ]
+    """The folders that an id or a slug means; raises :class:`BadReference` when none."""
+    found = _found(root, model_id)
     if not found:
         raise BadReference(
             f"no model {model_id!r} in {root}; `dreamforge model list --root {root}` shows what is there"
         )
     return found
+
+
+def _found(root: Path, model_id: str) -> list[Found]:
+    return [one for one in models_root.scan(root) if model_id in (one.folder.name, one.folder.name.partition("@")[0])]
 
 
 def _sizes(found: list[Found]) -> dict[str, int | None]:

@@ -122,7 +122,7 @@ def identify(path: Path, sha256: str, slug: str | None, name: str | None) -> Ide
         ref = f"file:{console.harmless(path.name)}"
         told = Identity(sdxl_slug(called), sha256[:12], called, ref, Provenance(source="file", ref=ref))
     return Identity(
-        _slug(slug) if slug else told.slug, told.version, name or told.name, told.source_uri, told.provenance
+        _slug(slug) if slug else told.slug, told.version, (name or told.name)[:256], told.source_uri, told.provenance
     )
 
 

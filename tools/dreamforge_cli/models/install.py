@@ -115,7 +115,7 @@ class Installer:
         """Before the first byte: is there room for all that is still to come?"""
         with disk.errors_of(self.root):
             free = shutil.disk_usage(self.root).free
-            there = sum(path.stat().st_blocks * 512 for path in staging.room.rglob("*") if path.is_file())
+            there = staging.occupied()
         missing = sum(file.size_bytes or 0 for file in files) - there
         if missing > free:
             raise DiskError(

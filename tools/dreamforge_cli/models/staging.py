@@ -51,6 +51,10 @@ class Staging:
         with disk.errors_of(self.room):
             return _real_folder(self.root, (*self._parts, *above)) / name
 
+    def occupied(self) -> int:
+        """Bytes on the disk of what is here so far."""
+        return _occupied(self.room)
+
     def publish(self, model: InstalledModel) -> Path:
         """Move everything to its place and write the descriptor, last; the folder.
 
@@ -83,6 +87,24 @@ class Staging:
                 _sync(self.place.parent)
             _discard(self._old)
             _discard(self.room)
+
+
+def unfinished(root: Path) -> dict[str, int]:
+    """What interrupted commands left: folders below the root, and how many bytes are there of each."""
+    rooms = [room for kind in _folders(root / STAGING) for room in _folders(kind)]
+    return {room.relative_to(root / STAGING).as_posix(): _occupied(room) for room in rooms}
+
+
+def _folders(parent: Path) -> list[Path]:
+    if not parent.is_dir():
+        return []
+    return sorted(
+        path for path in parent.iterdir() if path.is_dir() and path.name[0] != "." and not path.is_symlink()
+    )
+
+
+def _occupied(room: Path) -> int:
+    return sum(path.lstat().st_blocks * 512 for path in room.rglob("*"))
 
 
 def _real_folder(root: Path, parts: Iterable[str]) -> Path:

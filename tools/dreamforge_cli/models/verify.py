@@ -1,5 +1,6 @@
 """Are the bytes on the disk those that were installed? Every file is read, nothing that is remembered is believed."""
 
+import errno
 import os
 import threading
 from collections.abc import Callable, Iterable
@@ -70,9 +71,13 @@ def verify(root: Path, found: Iterable[Found], on_bytes: Callable[[str, int], No
 
 
 def stamp(root: Path, model: InstalledModel) -> InstalledModel:
-    """The model with today's time of verification, written into its descriptor."""
+    """The model with today's time of verification, also in its descriptor unless its disk is mounted read-only."""
     verified = model.model_copy(update={"verified_at": datetime.now(UTC)})
-    models_root.write(root, verified)
+    try:
+        models_root.write(root, verified)
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise
     return verified
 
 
