@@ -59,7 +59,7 @@ ROWS = [
     Row("gzip bomb", Fault(gzip_zeros=10**10), INTEGRITY),
     Row("longer file", Fault(replaced_by=bytes(SIZE + 1)), INTEGRITY),
     Row("shorter file", Fault(replaced_by=bytes(SIZE - 1)), INTEGRITY),
-    Row("empty file", Fault(replaced_by=b""), NETWORK),
+    Row("empty file", Fault(replaced_by=b""), INTEGRITY),
     Row("Content-Length too long", Fault(length_off_by=7, ignores_range=True), INTEGRITY),
     Row("Content-Length too short", Fault(length_off_by=-7, ignores_range=True), INTEGRITY),
     Row("206 of another range", Fault(range_off_by=1), INTEGRITY),
