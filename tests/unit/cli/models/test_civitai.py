@@ -3,11 +3,15 @@
 from datetime import UTC, datetime
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from dreamforge_cli.models.errors import BadReference, NotAllowed
+from dreamforge_cli.models.errors import BadReference, ModelError, NotAllowed
 from dreamforge_cli.models.sources import civitai, civitai_rules
 from dreamforge_cli.models.sources.civitai_api import File, Model, Version
 
+NAMES = ["id", "name", "type", "mode", "modelVersions", "files", "hashes", "SHA256", "metadata", "format", "sizeKB",
+         "primary", "baseModel", "earlyAccessEndsAt", "usageControl", "pickleScanResult"]  # fmt: skip
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 
 
@@ -213,3 +217,27 @@ def test_what_a_creator_allows_is_noted():
     told = model(allowCommercialUse=["Image", "Rent"], allowNoCredit=False, allowDerivatives=True)
     assert told.license == "commercial use: Image, Rent; credit required; derivatives allowed"
     assert model().license is None
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=6),
+    max_leaves=20,
+)
+
+
+@given(JSON)
+def test_any_answer_is_a_model_or_an_error_of_ours(value):
+    """Whatever a stranger's JSON is, nothing but our own errors comes out of looking at it."""
+    facts = {"id": 5, "name": "Thing", "type": "Checkpoint", "modelVersions": [{"id": 7, "baseModel": "SDXL 1.0"}]}
+    for told in (value, {**facts, **value} if isinstance(value, dict) else facts):
+        said = ""
+        try:
+            found = civitai.shaped(Model, told)
+            chosen = civitai_rules.pick_version(found, None)
+            civitai_rules.check_model(found, chosen, NOW, with_token=False)
+            one = civitai_rules.choose(found, chosen, None)
+            civitai_rules.check_file(one, allow_unscanned=True)
+        except ModelError as refused:
+            said = str(refused)
+        assert said.isprintable()

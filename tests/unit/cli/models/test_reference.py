@@ -3,11 +3,13 @@
 from importlib import metadata
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dreamforge_cli.models import reference
 from dreamforge_cli.models.errors import BadReference, ModelError
 from dreamforge_cli.models.fetch.guard import open_client
-from dreamforge_cli.models.sources import huggingface
+from dreamforge_cli.models.sources import civitai, huggingface
 from dreamforge_cli.models.sources.base import SourceContext
 
 MEANINGLESS = [
@@ -187,3 +189,23 @@ def test_two_packages_do_not_share_a_scheme(context, monkeypatch):
 
 def test_the_sources_of_this_package_are_found():
     assert {"hf", "civitai"} <= set(reference.schemes())
+
+
+@given(st.one_of(st.text(max_size=60), st.from_regex(r"(hf|civitai|https?|HF)://?[ -~]{0,60}", fullmatch=True)))
+def test_any_text_is_a_reference_or_wrong_usage(text):
+    """And what comes apart stays below the bounds of a path or an address: no part climbs, none is empty."""
+    asked: object = None
+    said = ""
+    try:
+        scheme, rest = reference.split(text)
+        asked = {"hf": huggingface.parse, "civitai": civitai.parse}.get(scheme, str)(rest)
+    except BadReference as refused:
+        said = str(refused)
+    assert said.isprintable()
+    if isinstance(asked, huggingface.Asked):
+        assert asked.repository.count("/") == 1
+        assert ".." not in f"{asked.repository}/{asked.revision}".split("/")
+        assert ".." not in (asked.file or "").split("/")
+    if isinstance(asked, civitai.Asked):
+        assert asked.main or asked.version
+        assert "/" not in asked.main + (asked.version or "") + (asked.file or "")

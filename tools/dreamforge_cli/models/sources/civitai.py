@@ -7,7 +7,7 @@ SHA256, and only when both of CivitAI's scans came out clean.
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -94,7 +94,7 @@ class CivitAI:
         if asked.main:
             answer = self._ask(f"models/{asked.main}")
             if answer.status != 404:
-                model = _shaped(Model, _good(answer, f"model {asked.main}"))
+                model = shaped(Model, _good(answer, f"model {asked.main}"))
                 return model, pick_version(model, asked.version)
             if asked.version is not None:
                 raise BadReference(f"CivitAI shows no model {asked.main} {self._here}")
@@ -104,19 +104,19 @@ class CivitAI:
         answer = self._ask(f"model-versions/{number}")
         if answer.status == 404:
             raise BadReference(f"CivitAI shows neither a model nor a version {number} {self._here}")
-        version = _shaped(Version, _good(answer, f"version {number}"))
+        version = shaped(Version, _good(answer, f"version {number}"))
         if version.model_id is None:
             raise IntegrityError(f"CivitAI does not say which model version {number} belongs to")
-        model = _shaped(Model, _good(self._ask(f"models/{version.model_id}"), f"model {version.model_id}"))
+        model = shaped(Model, _good(self._ask(f"models/{version.model_id}"), f"model {version.model_id}"))
         return model, pick_version(model, str(version.id))
 
     def _by_slug(self, slug: str) -> Model:
         words = plain(slug).replace("-", " ").replace(".", " ")
         answer = self._ask("models", {"query": words, "types": "Checkpoint", "limit": "20"})
-        found = _shaped(Search, _good(answer, "its search")).items
+        found = shaped(Search, _good(answer, "its search")).items
         exact = [model for model in found if plain(model.name) == plain(slug)]
         if len(exact) == 1:
-            return _shaped(Model, _good(self._ask(f"models/{exact[0].id}"), f"model {exact[0].id}"))
+            return shaped(Model, _good(self._ask(f"models/{exact[0].id}"), f"model {exact[0].id}"))
         near = exact or found
         listed = ", ".join(f"civitai:{model.id} ({names.words(model.name, 60)})" for model in near[:_MOST_LISTED])
         what = "more than one checkpoint" if exact else "no checkpoint"
@@ -217,14 +217,11 @@ def _told(answer: Answer) -> str:
     )
 
 
-def _shaped(shape: type[_Shape], value: Any) -> _Shape:
+def shaped(shape: type[_Shape], value: Any) -> _Shape:
+    """An answer in its form; raises when it is not."""
     try:
         return shape.model_validate(value)
     except ValidationError as error:
-        _malformed(error)
-
-
-def _malformed(error: ValidationError) -> NoReturn:
-    first = error.errors(include_url=False, include_input=False)[0]
-    where = ".".join(str(part) for part in first["loc"]) or "the answer"
-    raise IntegrityError(f"CivitAI's answer is not in its form: {where}: {first['msg']}") from None
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the answer"
+        raise IntegrityError(f"CivitAI's answer is not in its form: {names.words(where)}: {first['msg']}") from None
