@@ -51,6 +51,8 @@ class Api:
             answer.raise_for_status()
             async for line in answer.content:
                 event = json.loads(line)
+                if event["type"] == "ERROR":  # too slow a reader, or too old a version: the caller begins anew
+                    return
                 yield event["type"], event["object"]
 
     async def _call(self, method: str, path: str, body: str, content_type: str) -> Json:

@@ -4,6 +4,7 @@ Watches only name what somebody should look at; no handler decides, writes or ke
 bookkeeping (annotations, finalizers, retries) is used. All the work is in :mod:`app`.
 """
 
+import gc
 import itertools
 import logging
 from collections.abc import Iterable, Iterator
@@ -29,6 +30,8 @@ log = telemetry.logger(__name__)
 #: What a silent watch is cut after; the next one begins with a list.
 _SILENCE_SECONDS = 60
 _REFRESH_SECONDS = 300
+#: What kopf keeps a task for after an object's event, with the object; after a restart there is one of each.
+_IDLE_SECONDS = 0.2
 
 
 class Patience:
@@ -66,6 +69,8 @@ async def start(settings: kopf.OperatorSettings, **_: Any) -> None:
     except ConfigurationError as error:
         raise kopf.PermanentError(str(error)) from None
     _configure(settings)
+    gc.collect()
+    gc.freeze()  # else each full collection walks all modules, and every look waits for it
     Process.cluster = await KubernetesCluster.connect(own.namespace)
     announcer = None
     if own.redis_url:
@@ -133,4 +138,5 @@ def _configure(settings: kopf.OperatorSettings) -> None:
     settings.persistence.diffbase_storage = _NoDiffs()
     settings.watching.server_timeout = _REFRESH_SECONDS
     settings.watching.inactivity_timeout = _SILENCE_SECONDS
+    settings.queueing.idle_timeout = _IDLE_SECONDS
     settings.networking.error_backoffs = Patience()

@@ -5,7 +5,7 @@ idempotent and takes its rows under locks, so several loops may run side by side
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 from uuid import UUID
@@ -81,21 +81,29 @@ class ControlLoop:
         self.last_sweep = time.monotonic()
 
     def run(self, wait: Callable[[float], None], stopping: Callable[[], bool]) -> None:
-        """Sweep until ``stopping``; ``wait(seconds)`` returns early when there is news."""
-        duties = (self.dispatch, self.cancel, self.expire, self.expire_queued, self.find_lost, self.release)
+        """Sweep until ``stopping``; ``wait(seconds)`` returns early when there is news: new jobs, cancels."""
+        urgent = (self.dispatch, self.cancel, self.release)  # all else has its time: no new job waits behind it
+        all_ = (*urgent, self.expire, self.expire_queued, self.find_lost)
+        due = time.monotonic()
         while not stopping():
-            for duty in duties:
-                try:
-                    duty()
-                except (Unavailable, DBAPIError) as error:
-                    log.warning(
-                        "a dependency is away; the next sweep tries again", duty=duty.__name__, error=str(error)
-                    )
-                    if isinstance(error, DBAPIError):
-                        break
+            if time.monotonic() < due:
+                self._try(urgent)
             else:
-                self.last_sweep = time.monotonic()
-            wait(self._policy.sweep_seconds)
+                if self._try(all_):
+                    self.last_sweep = time.monotonic()
+                due = time.monotonic() + self._policy.sweep_seconds
+            wait(max(0.0, due - time.monotonic()))
+
+    def _try(self, duties: Sequence[Callable[[], int]]) -> bool:
+        """Do them one after the other; whether there was a database to do them with."""
+        for duty in duties:
+            try:
+                duty()
+            except (Unavailable, DBAPIError) as error:
+                log.warning("a dependency is away; the next sweep tries again", duty=duty.__name__, error=str(error))
+                if isinstance(error, DBAPIError):
+                    return False
+        return True
 
     def dispatch(self) -> int:
         """Hand waiting jobs to the executor, oldest first; how many. ``TryLater`` leaves what was taken taken."""
