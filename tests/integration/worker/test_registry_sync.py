@@ -303,7 +303,7 @@ def test_a_checkpoint_placed_by_hand_goes_and_comes_with_its_file(engine: Engine
 
 
 def test_what_verification_found_out_is_not_taken_back(engine: Engine, root: Path) -> None:
-    """A disk that loses bits changes neither size nor times: only who reads every byte knows, and tells the memory."""
+    """A disk that loses bits changes neither size nor times: who reads every byte knows, and tells the memory."""
     model = install(root)
     sync = RegistrySync(engine, root, None)
     swept(sync)
