@@ -3,9 +3,11 @@
 import os
 import re
 import shlex
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 from typer.testing import CliRunner
 
@@ -46,3 +48,28 @@ def test_the_page_runs(shops: Shops, database_url: str, tmp_path: Path, monkeypa
     assert f"{EPICREALISM}@" in said["model list"]
     for told in re.findall(r"^(sdxl\S+) is installed$", PAGE, re.M):
         assert any(f"{told} is installed" in text for text in said.values()), told
+
+
+def test_a_model_whose_files_are_gone_leaves_the_registry_too(
+    shops: Shops, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {**shops.environment, "DF_DATABASE_URL": database_url}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    root = tmp_path / "gone"
+
+    def run(*words: str) -> int:
+        line = ["model", *words, "--root", str(root)]
+        return CliRunner().invoke(app, line, catch_exceptions=False).exit_code
+
+    assert run("download", "civitai:277058") == 0
+    (folder,) = (root / "sdxl-checkpoint").iterdir()
+    shutil.rmtree(folder)
+    assert run("remove", folder.name) == 0
+    assert run("remove", folder.name) == 2
+    with psycopg.connect(database_url.replace("+psycopg", "", 1)) as connection:
+        rows = connection.execute("SELECT 1 FROM models WHERE id = %s", [folder.name]).fetchall()
+        query = "SELECT kind FROM model_events WHERE model_id = %s ORDER BY id"
+        events = [kind for (kind,) in connection.execute(query, [folder.name])]
+    assert rows == []
+    assert events[-1] == "removed"

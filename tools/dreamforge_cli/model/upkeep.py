@@ -68,22 +68,33 @@ def remove(
 ) -> None:
     """Take a model off the disk and out of the registry. Refuses while jobs that are not over use it.
 
-    Of a model that is not installed, it takes away what an interrupted download left.
+    Of a model that is not on the disk, it takes away what an interrupted download left, and its registration.
     """
     with edge(kept="Give the same command again to finish."):
         where = places(load(ModelSettings), root, data)
-        discarded = [] if _found(where.root, model_id) else removal.discard(where.root, model_id)
-        if discarded:
-            console.results.print(f"{console.harmless(', '.join(discarded))}: the unfinished download is removed")
-            return
-        one = removal.only(named(where.root, model_id))
+        found = _found(where.root, model_id)
         registry = None if where.database_url is None or force else open_registry(where)
+        if not found:
+            _remove_traces(where.root, model_id, registry)
+            return
+        one = removal.only(found)
         try:
             removal.remove(where.root, one, registry)
         except Unavailable as error:
             hint = "so it is not known whether jobs use it; --force removes it all the same"
             raise Unavailable(f"{error}; {hint}") from error
         console.results.print(f"{console.harmless(one.folder.name)} removed")
+
+
+def _remove_traces(root: Path, model_id: str, registry: Any) -> None:
+    """What there may be of a model without its files."""
+    discarded = removal.discard(root, model_id)
+    if discarded:
+        console.results.print(f"{console.harmless(', '.join(discarded))}: the unfinished download is removed")
+        return
+    if registry is None or not removal.forget(model_id, registry):
+        raise _unknown(root, model_id)
+    console.results.print(f"{console.harmless(model_id)} removed from the registry; its files were gone already")
 
 
 def enable(model_id: ModelId, root: RootOption = None, data: DataOption = None) -> None:
@@ -147,10 +158,12 @@ def named(root: Path, model_id: str) -> list[Found]:
     """The folders that an id or a slug means; raises :class:`BadReference` when none."""
     found = _found(root, model_id)
     if not found:
-        raise BadReference(
-            f"no model {model_id!r} in {root}; `dreamforge model list --root {root}` shows what is there"
-        )
+        raise _unknown(root, model_id)
     return found
+
+
+def _unknown(root: Path, model_id: str) -> BadReference:
+    return BadReference(f"no model {model_id!r} in {root}; `dreamforge model list --root {root}` shows what is there")
 
 
 def _found(root: Path, model_id: str) -> list[Found]:

@@ -37,6 +37,12 @@ def remove(root: Path, one: Found, registry: Registry | None) -> None:
             staging.remove()
 
 
+def forget(model_id: str, registry: Registry) -> bool:
+    """Take a model whose files are gone out of the registry; whether it was there."""
+    with registry as opened, opened.without(model_id, "dreamforge model remove: its files were gone") as was_there:
+        return was_there
+
+
 def discard(root: Path, model_id: str) -> list[str]:
     """Throw away what an interrupted command left of a model (an id, or a slug for all its versions); the ids."""
     meant = [
