@@ -53,9 +53,9 @@ def choose(model: Model, version: Version, wanted: str | None) -> File:
     """The one file that is meant; raises with what there is to choose from."""
     matching = [file for file in version.files if wanted is None or _is_meant(file, wanted)]
     usable = [file for file in matching if file.is_checkpoint]
-    primary = [file for file in usable if file.primary]
-    if len(usable) == 1 or (wanted is None and len(primary) == 1):
-        return (primary or usable)[0] if wanted is None else usable[0]
+    candidates = usable if wanted else [file for file in usable if file.primary] or usable
+    if len(candidates) == 1:
+        return candidates[0]
     if usable:
         listed = ", ".join(file.shown for file in usable[:_MOST_LISTED])
         raise BadReference(f"{model.shown}: {len(usable)} files fit; add one of these: {listed}")

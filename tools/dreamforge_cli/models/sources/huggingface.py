@@ -178,10 +178,8 @@ def choose(found: Repository, wanted: str | None) -> Listed:
         return by_name[wanted]
     matching = [file for file in found.siblings if wanted is None or _matches(file.rfilename, wanted)]
     usable = [file for file in matching if names.refused_format(file.rfilename) is None]
-    # What was asked for by name is the user's choice; unasked, a part of a pipeline is none.
-    candidates = usable if wanted is not None and usable else [f for f in usable if not _is_part(f.rfilename)]
-    if len(candidates) > 1 and wanted is not None:
-        candidates = [file for file in candidates if not _is_part(file.rfilename)] or candidates
+    # A part of a pipeline is no checkpoint, unless somebody names it; what it holds is looked at later.
+    candidates = [file for file in usable if not _is_part(file.rfilename)] or (usable if wanted else [])
     if len(candidates) == 1:
         return candidates[0]
     if candidates:
