@@ -1,16 +1,20 @@
 """The manifests people apply: accepted by a real API server without a warning, and no right more than promised."""
 
 import json
+import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
+from dreamforge_operator import runtimes
 from tests.cluster.kubectl import Kubectl
 
 ROOT = Path(__file__).resolve().parents[2]
 OVERLAYS = ROOT / "kustomize" / "overlays"
+MODELS = ROOT / "kustomize" / "components" / "models"
 INSTALL = ROOT / "manifests" / "install.yaml"
 GOLDEN = Path(__file__).parent / "rbac.golden.json"
 RUNNERS = "dreamforge-runners"
@@ -43,6 +47,42 @@ def test_every_overlay_is_accepted_without_a_warning(installed, overlay):
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert "deployment.apps/dreamforge-operator" in done.stdout
+
+
+@pytest.mark.parametrize("overlay", ["kind", "prod"])
+def test_models_for_everybody_go_with_every_overlay(installed, overlay, tmp_path):
+    """A volume for the worker and one for the runners, and the claims that bind them."""
+    parts = {"resources": OVERLAYS / overlay, "components": ROOT / "kustomize" / "components" / "models"}
+    own = {name: [os.path.relpath(path, tmp_path)] for name, path in parts.items()}
+    head = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization"}
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump({**head, **own}))
+    done = installed.attempt("apply", "--dry-run=server", "-k", tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+
+    built = list(yaml.safe_load_all(installed("kustomize", tmp_path)))
+    claims = {
+        (one["metadata"]["namespace"], one["metadata"]["name"]): one["spec"]["volumeName"]
+        for one in built
+        if one["kind"] == "PersistentVolumeClaim"
+    }
+    volumes = {one["metadata"]["name"]: one["spec"]["claimRef"] for one in _documents("one-node.yaml")}
+    assert {(ref["namespace"], ref["name"]): name for name, ref in volumes.items()} == claims
+    (offered,) = [one for one in built if one["metadata"]["name"].startswith("dreamforge-runtimes")]
+    (tmp_path / "runtimes.yaml").write_text(offered["data"]["runtimes.yaml"])
+    runtime = runtimes.load(tmp_path / "runtimes.yaml").choose_runtime(None, "sdxl-x@1.0")
+    assert runtime is not None
+    assert runtime.models == {"persistentVolumeClaim": {"claimName": "models", "readOnly": True}}
+
+
+def test_the_job_that_fetches_a_model_is_accepted_without_a_warning(installed):
+    done = installed.attempt(
+        "create", "--dry-run=server", "-f", MODELS / "download.yaml", "-f", MODELS / "one-node.yaml"
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def _documents(name: str) -> list[Any]:
+    return list(yaml.safe_load_all((MODELS / name).read_text()))
 
 
 def test_one_file_to_install_is_the_production_overlay(installed):
