@@ -11,12 +11,13 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from http.cookiejar import CookieJar, DefaultCookiePolicy
+from itertools import zip_longest
 from typing import Final
 
 import httpcore
 import httpx
 
-from dreamforge_cli.models.errors import NetworkError, NotAllowed
+from dreamforge_cli.models.errors import NotAllowed
 from dreamforge_cli.models.fetch.addresses import is_public
 
 #: Names the program: pages for browsers are of no use to it.
@@ -25,6 +26,7 @@ CONNECT_SECONDS: Final = 15.0
 _ANSWER_SECONDS = 30.0
 _CONNECTIONS_PER_HOST = 8
 _LAST_PORT = 65535
+_ADDRESSES_TRIED = 4
 
 _HTTPCORE_ERRORS = (
     httpcore.TimeoutException,
@@ -94,7 +96,7 @@ class Guard:
         except (OSError, UnicodeError):
             found = ()
         if not found:
-            raise NetworkError(f"{host} is not known to this machine's resolver: is the network up?")
+            raise httpcore.ConnectError(f"{host} is not known to this machine's resolver: is the network up?")
         if (host.lower(), port) in self._allowed:
             return found
         for address in found:
@@ -164,11 +166,13 @@ class _GuardedNetwork(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
-        """Try the addresses in turn, as ``socket.create_connection`` would."""
+        """Try a few addresses in turn, within the timeout together: one family may lead nowhere."""
         failure: Exception | None = None
-        for address in self._guard.addresses(host, port):
+        chosen = in_turns(self._guard.addresses(host, port))[:_ADDRESSES_TRIED]
+        each = None if timeout is None else timeout / len(chosen)
+        for address in chosen:
             try:
-                return self._sockets.connect_tcp(address, port, timeout, local_address, socket_options or ())
+                return self._sockets.connect_tcp(address, port, each, local_address, socket_options or ())
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 failure = error
         raise failure or httpcore.ConnectError(f"{host} has no address")
@@ -211,6 +215,15 @@ def _httpx_errors() -> Iterator[None]:
     except _HTTPCORE_ERRORS as error:
         kind: type[httpx.TransportError] = getattr(httpx, type(error).__name__, httpx.TransportError)
         raise kind(str(error)) from error
+
+
+def in_turns(addresses: Sequence[str]) -> list[str]:
+    """IPv6 and IPv4 one after the other, each in its order, beginning with the family that is first."""
+    first_is_v6 = bool(addresses) and ":" in addresses[0]
+    first = [address for address in addresses if (":" in address) is first_is_v6]
+    second = [address for address in addresses if (":" in address) is not first_is_v6]
+    pairs = zip_longest(first, second)
+    return [address for pair in pairs for address in pair if address is not None]
 
 
 def _host_port(text: str) -> HostPort:

@@ -18,7 +18,7 @@ class Limits:
     #: No byte for so long (or less than a KiB a second) is a broken connection.
     stall_seconds: float = 30
     #: Failures in a row, without progress between them, before giving up.
-    tries: int = 6
+    tries: int = 8
     #: First pause after a failure; each further one doubles it, up to ``longest_pause_seconds``.
     pause_seconds: float = 0.5
     longest_pause_seconds: float = 30

@@ -5,6 +5,7 @@ from ipaddress import ip_network
 import pytest
 
 from dreamforge_cli.models.fetch.addresses import is_public
+from dreamforge_cli.models.fetch.guard import in_turns
 
 BLOCKS = [
     "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "168.63.129.16/32", "169.254.0.0/16", "172.16.0.0/12",
@@ -52,3 +53,16 @@ def test_what_embeds_or_hides_an_address_is_refused_whatever_it_is(text: str):
 )
 def test_the_public_internet_is_public(text: str):
     assert is_public(text)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ([], []),
+        (["8.8.8.8"], ["8.8.8.8"]),
+        (["2000::1", "2000::2", "2000::3", "8.8.8.8"], ["2000::1", "8.8.8.8", "2000::2", "2000::3"]),
+        (["8.8.8.8", "8.8.4.4", "2000::1"], ["8.8.8.8", "2000::1", "8.8.4.4"]),
+    ],
+)
+def test_both_families_get_their_turn(given: list[str], expected: list[str]):
+    assert in_turns(given) == expected
