@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -15,7 +16,7 @@ from redis.client import PubSub
 from rq import Queue
 from rq.registry import FailedJobRegistry
 from rq.serializers import JSONSerializer
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from dreamforge import keys
 from dreamforge.announcements import (
@@ -41,9 +42,11 @@ from dreamforge_api.worker import tasks
 from dreamforge_api.worker.announced import ModelRule
 from dreamforge_api.worker.listener import Listener
 from dreamforge_api.worker.queue import IngestWorker
+from dreamforge_api.worker.registry_sync import RegistrySync
 from dreamforge_api.worker.retry import RetryPolicy
 from dreamforge_api.worker.signals import Signals
 from tests.jobs import Runner, create, register_sketch, rows
+from tests.models_on_disk import install
 
 CREATED = datetime.now(UTC).replace(microsecond=0)
 PROMPT = "a lighthouse nobody may read about"
@@ -145,6 +148,25 @@ def test_a_renderjob_becomes_a_job_once_that_nobody_submits(cluster: Cluster) ->
     assert job["params"]["seed"] is None
     assert [warning.split()[0] for warning in job["warnings"]] == ["Rendered", "seed"]
     assert len(rows(cluster.engine, "SELECT 1 FROM steps WHERE job_id = :id", id=mine.job_id)) == 1
+
+
+def test_a_renderjob_may_name_an_installed_model_by_id_or_slug(cluster: Cluster, tmp_path: Path) -> None:
+    model = install(tmp_path / "models")
+    sync = RegistrySync(cluster.engine, tmp_path / "models", None)
+    sync.sweep()
+    try:
+        for asked in (model.id, model.slug):
+            mine = Object(name=asked.replace("@", "-"))
+            assert cluster.say(mine.registered(model_id=asked)).reception is Reception.RECORDED
+            assert cluster.job(mine.job_id)["model_id"] == model.id
+        shutil.rmtree(tmp_path / "models")
+        sync.sweep()
+        refused = cluster.say(Object(name="gone").registered(model_id=model.id))
+        assert refused.reception is Reception.UNKNOWN_MODEL
+        assert "models root" in refused.message
+    finally:
+        with cluster.engine.begin() as connection:
+            connection.execute(text("DELETE FROM models WHERE id = :id"), {"id": model.id})
 
 
 def test_prompts_are_in_no_description_on_the_queue(cluster: Cluster) -> None:
