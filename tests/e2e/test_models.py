@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -199,14 +200,17 @@ def test_no_token_is_anywhere(up, downloaded):
     assert CIVITAI_TOKEN not in rows
 
 
-def test_the_next_start_knows_them_and_needs_no_network(up, downloaded):
-    """Last in this file: it ends the running system and starts one that renders from what is installed."""
+def test_models_that_were_copied_render_from_the_first_moment_without_a_network(up, downloaded, tmp_path):
+    """Last in this file: it ends the running system, and starts a new one that has nothing but the models."""
+    shutil.copytree(up.data / "models", tmp_path / "data" / "models")
     up.end()
     nowhere = {"OMP_NUM_THREADS": "1", "HF_ENDPOINT": "http://127.0.0.1:9"}
-    again = System(up.data, "--backend", "sdxl", environment=nowhere)
+    offline = System(tmp_path / "data", environment=nowhere)
     try:
-        again.start()
-        assert downloaded[1]["id"] in again.up.remarks()
-        checks.whole(again, again.client.render(model_id=downloaded[1]["id"]))
+        offline.start()
+        job = offline.client.render()
+        assert job["model_id"] == downloaded[1]["id"]
+        checks.whole(offline, job)
+        assert f"backend: sdxl with {downloaded[1]['id']}" in offline.up.remarks()
     finally:
-        again.end()
+        offline.end()

@@ -59,10 +59,9 @@ class Stack:
         self._address = address
         self._children: list[tuple[Supervised, asyncio.Task[None]]] = []
         self._models_root = plan.models_root(options.settings, folder)
+        self._installed = installed(self._models_root)
         self._choice = choose(
-            options.settings.runner_backend,
-            options.settings.generate_model_path,
-            installed=installed(self._models_root),
+            options.settings.runner_backend, options.settings.generate_model_path, installed=self._installed
         )
 
     async def run(self) -> int:
@@ -143,12 +142,23 @@ class Stack:
                 with contextlib.suppress(httpx.HTTPError):
                     response = await client.get("/readyz")
                     if response.status_code == httpx.codes.OK:
+                        await self._until_registered(client)
                         return
                     answer = response.text[:500]
                 if time.monotonic() > patience:
                     say(f"not ready yet: {answer}")
                     patience += _PATIENCE_SECONDS
                 await asyncio.sleep(_LOOK_SECONDS)
+
+    async def _until_registered(self, client: httpx.AsyncClient) -> None:
+        """A model in the root is of use once the worker has registered it; one it must read first takes longer."""
+        missing, deadline = set(self._installed), time.monotonic() + _PATIENCE_SECONDS
+        while missing and time.monotonic() < deadline:
+            answers = {model_id: await client.get(f"/v1/models/{model_id}") for model_id in missing}
+            missing = {model_id for model_id, answer in answers.items() if not answer.is_success}
+            await asyncio.sleep(_LOOK_SECONDS if missing else 0)
+        if missing:
+            say(f"still being checked, and of use after that: {', '.join(sorted(missing))}")
 
     async def _unless_refused(self, work: asyncio.Task[None], children: list[Supervised]) -> None:
         """Wait for ``work``; a child that calls a setting wrong ends the wait with its words."""
