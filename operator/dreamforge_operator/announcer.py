@@ -49,10 +49,16 @@ class _Pending:
 class Announcer:
     """For one event loop."""
 
-    def __init__(self, sink: AnnouncementSink, look: Callable[[str], None]) -> None:
-        """``look`` has a RenderJob looked at, by its name."""
+    def __init__(
+        self,
+        sink: AnnouncementSink,
+        look: Callable[[str], None],
+        default_model: Callable[[str], str | None] = lambda provider: None,
+    ) -> None:
+        """``look`` has a RenderJob looked at, by its name; ``default_model`` gives the id by provider."""
         self._sink = sink
         self._look = look
+        self._default_model = default_model
         self._pending: dict[Key, _Pending] = {}
         self._answered: dict[str, set[str]] = {}
         self._reasons: dict[str, str] = {}
@@ -77,7 +83,7 @@ class Announcer:
         elif uid not in self._known:
             self._known[uid] = announcing.deleted(rj, now)
         fresh = rj.status.phase is None
-        for announcement in announcing.wanted(rj, now):
+        for announcement in announcing.wanted(rj, now, self._default_model(rj.spec.provider)):
             self._note(announcement, asked=fresh)
 
     def deleted(self, uid: str) -> None:

@@ -46,8 +46,12 @@ _MOST_LABELS = 16
 _FOREIGN = ("kubernetes.io", "k8s.io", "fluxcd.io", "argoproj.io")
 
 
-def wanted(rj: RenderJob, now: datetime) -> list[Announcement]:
-    """What ingest should know by now, in the order it should hear it."""
+def wanted(rj: RenderJob, now: datetime, default_model: str | None = None) -> list[Announcement]:
+    """What ingest should know by now, in the order it should hear it.
+
+    ``default_model`` is the id of what this platform renders where the RenderJob names no model: the job's row says
+    the same then, whatever the API would take.
+    """
     accepted = rj.status.condition(ConditionType.ACCEPTED)
     if accepted is not None and accepted.reason == AcceptedReason.DUPLICATE_JOB_ID:
         return []  # the job is another RenderJob's
@@ -56,7 +60,7 @@ def wanted(rj: RenderJob, now: datetime) -> list[Announcement]:
         return []
     told: list[Announcement] = []
     if rj.spec.job_id is None or rj.spec.input is not None:
-        told.append(registered(rj, now))
+        told.append(registered(rj, now, default_model))
     phase = rj.status.phase
     if phase is not None and phase.terminal:
         return [*told, _ended(rj, phase, now)]
@@ -66,7 +70,7 @@ def wanted(rj: RenderJob, now: datetime) -> list[Announcement]:
     return [*told, waiting] if waiting is not None else told
 
 
-def registered(rj: RenderJob, now: datetime) -> JobRegistered:
+def registered(rj: RenderJob, now: datetime, default_model: str | None) -> JobRegistered:
     """A job that a person made."""
     created = rj.metadata.creation_timestamp or now
     limits = rj.spec.limits
@@ -77,7 +81,7 @@ def registered(rj: RenderJob, now: datetime) -> JobRegistered:
         created_at=created,
         deadline_at=created + patience,
         provider=rj.spec.provider,
-        model_id=rj.spec.model_ref.id if rj.spec.model_ref else None,
+        model_id=rj.spec.model_ref.id if rj.spec.model_ref else default_model,
         params=_params(rj),
         labels=_labels(rj),
         correlation_id=correlation_id(rj),

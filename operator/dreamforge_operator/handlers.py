@@ -74,7 +74,7 @@ async def start(settings: kopf.OperatorSettings, **_: Any) -> None:
     Process.cluster = await KubernetesCluster.connect(own.namespace)
     announcer = None
     if own.redis_url:
-        announcer = Announcer(RedisAnnouncements(own.redis_url), look)
+        announcer = Announcer(RedisAnnouncements(own.redis_url), look, offered.default_id)
     platform = Platform(offered, own.runner_image, own.runner_env_secret)
     Process.operator = Operator(own, Process.cluster, platform, announcer)
     Process.operator.start()

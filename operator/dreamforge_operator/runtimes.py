@@ -128,6 +128,11 @@ class Runtimes(_FromFile):
         only = next(iter(self.models)) if len(self.models) == 1 else SKETCH.id
         return self.model(self.default_model or only)
 
+    def default_id(self, provider: str) -> str | None:
+        """The id of what is rendered where no model is named."""
+        model = self.choose_model(None, provider)
+        return model.id if model else None
+
     def choose_runtime(self, asked: str | None, model_id: str | None) -> Runtime | None:
         """The runtime that is asked for, else the one that can load the model."""
         name = model_id or SKETCH.id

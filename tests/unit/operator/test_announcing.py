@@ -42,6 +42,18 @@ def test_a_persons_job_is_registered_with_all_ingest_needs():
     assert (told.labels, told.ref, told.model_id) == ({"team": "art"}, "runners/castle", "sketch")
 
 
+def test_a_job_without_a_model_is_registered_with_the_one_this_platform_takes():
+    body = renderjob()
+    body["spec"].pop("modelRef", None)
+    (told,) = announcing.wanted(RenderJob.model_validate(body), LATER, "sdxl-x@1.0")
+    assert isinstance(told, JobRegistered)
+    assert told.model_id == "sdxl-x@1.0"
+    body["spec"]["modelRef"] = {"id": "mine"}
+    (told,) = announcing.wanted(RenderJob.model_validate(body), LATER, "sdxl-x@1.0")
+    assert isinstance(told, JobRegistered)
+    assert told.model_id == "mine"
+
+
 def test_the_apis_own_job_is_not_registered_again():
     secret = {"input": None, "inputSecretRef": {"name": "rj-1", "key": "render-spec.json"}}
     assert wanted(World({"jobId": JOB_ID, **secret})) == []

@@ -45,6 +45,11 @@ def test_the_model(offered: runtimes.Runtimes, asked: str | None, provider: str,
     assert model.id == got
 
 
+def test_the_default_has_an_id_that_ingest_is_told(offered: runtimes.Runtimes):
+    assert offered.default_id("local-sdxl-epicrealism") == "one"
+    assert offered.default_id(SKETCH_PROVIDER) == "sketch"
+
+
 WITH_VOLUME = """
 runtimes:
   default: {}
