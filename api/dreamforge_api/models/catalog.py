@@ -26,6 +26,8 @@ class Catalog:
         self._checkpoint = None if checkpoint is None else checkpoint_descriptor(checkpoint)
         self._registered = False
         self._rows: Sequence[RowMapping] = ()
+        #: What was chosen from these rows; as many as there are ids and slugs, for a refusal is not kept.
+        self._chosen: dict[tuple[str | None, str], Choice] = {}
         self._reading = asyncio.Lock()
         self._read_at = float("-inf")
 
@@ -41,9 +43,13 @@ class Catalog:
     async def choose(self, model_id: str | None, provider: str) -> Choice:
         """The model for a request; raises :class:`Problem` when there is none."""
         await self._refresh()
+        if (known := self._chosen.get((model_id, provider))) is not None:
+            return known
         configured = None if self._checkpoint is None else self._checkpoint.id
         try:
-            return choose(self._rows, model_id, provider, self._mode, configured)
+            return self._chosen.setdefault(
+                (model_id, provider), choose(self._rows, model_id, provider, self._mode, configured)
+            )
         except NoModel as error:
             raise _unknown(error) from None
 
@@ -55,6 +61,7 @@ class Catalog:
                 return
             await self.register()
             self._rows = await self._database.rows(registry.listing(enabled_only=False))
+            self._chosen = {}
             self._read_at = time.monotonic()
 
 
