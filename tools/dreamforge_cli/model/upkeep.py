@@ -34,7 +34,7 @@ ModelId = Annotated[str, typer.Argument(metavar="ID", help="As `model list` show
 
 
 def verify(
-    model_id: Annotated[str | None, typer.Argument(metavar="[ID]", help="One model; without it, all.")] = None,
+    model_id: Annotated[str | None, typer.Argument(metavar="ID", help="One model; without it, all.")] = None,
     root: RootOption = None,
     data: DataOption = None,
     json: JsonOption = False,

@@ -24,8 +24,8 @@ from dreamforge.models_root import CONFIG_FOLDER, InstalledModel
 from dreamforge_cli import console
 from dreamforge_cli.models import disk
 from dreamforge_cli.models.errors import BadReference, IntegrityError, NotAllowed
-from dreamforge_cli.models.install import Outcome, checked, installed, with_configuration
-from dreamforge_cli.models.staging import Staging
+from dreamforge_cli.models.install import Outcome, checked, with_configuration
+from dreamforge_cli.models.staging import Staging, installed
 
 #: Of the configuration: what the libraries read, and no weights.
 _CONFIG_SUFFIXES = frozenset({".json", ".txt"})

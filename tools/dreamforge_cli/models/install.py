@@ -15,13 +15,13 @@ from dreamforge import models_root
 from dreamforge.checkpoints import digest
 from dreamforge.errors import JobError
 from dreamforge.models import FileRole, ModelFile, ModelKind, Provenance
-from dreamforge.models_root import CONFIG_FOLDER, DESCRIPTOR, BadDescriptor, InstalledModel
+from dreamforge.models_root import CONFIG_FOLDER, DESCRIPTOR, InstalledModel
 from dreamforge_cli.models import disk, verify
 from dreamforge_cli.models.errors import BadReference, DiskError, IntegrityError
 from dreamforge_cli.models.fetch.limits import Fetched
 from dreamforge_cli.models.progress import Reporter
 from dreamforge_cli.models.sources.base import Configuration, ResolvedFile, ResolvedModel
-from dreamforge_cli.models.staging import Staging
+from dreamforge_cli.models.staging import Staging, installed
 
 
 class Sources(Protocol):
@@ -161,16 +161,6 @@ def sound(resolved: ResolvedModel) -> ResolvedModel:
     if len(set(paths)) < len(paths) or DESCRIPTOR in paths:
         raise BadReference(f"{resolved.source_uri}: two of its files would have one name")
     return resolved
-
-
-def installed(place: Path) -> InstalledModel | None:
-    """The model that a folder's descriptor tells of, if there is a readable one."""
-    if not (place / DESCRIPTOR).is_file():
-        return None
-    try:
-        return models_root.read(place)
-    except BadDescriptor:
-        return None
 
 
 def checked(staging: Staging, model: InstalledModel) -> None:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dreamforge import models_root
-from dreamforge.models_root import InstalledModel
+from dreamforge.models_root import DESCRIPTOR, BadDescriptor, InstalledModel
 from dreamforge_cli.models import disk
 from dreamforge_cli.models.errors import NotAllowed
 
@@ -87,6 +87,16 @@ class Staging:
                 _sync(self.place.parent)
             _discard(self._old)
             _discard(self.room)
+
+
+def installed(place: Path) -> InstalledModel | None:
+    """The model that a folder's descriptor tells of, if there is a readable one."""
+    if not (place / DESCRIPTOR).is_file():
+        return None
+    try:
+        return models_root.read(place)
+    except BadDescriptor:
+        return None
 
 
 def unfinished(root: Path) -> dict[str, int]:

@@ -1,10 +1,10 @@
 """Are the bytes on the disk those that were installed? Every file is read, nothing that is remembered is believed."""
 
-import errno
 import os
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +14,9 @@ from dreamforge.checkpoints import configuration, digest, sdxl
 from dreamforge.errors import JobError
 from dreamforge.models import ModelFile, ModelKind
 from dreamforge.models_root import CONFIG_FOLDER, Found, InstalledModel
+from dreamforge_cli.models import disk
+from dreamforge_cli.models.errors import DiskError
+from dreamforge_cli.models.staging import Staging, installed
 
 
 class Interrupted(Exception):
@@ -71,13 +74,11 @@ def verify(root: Path, found: Iterable[Found], on_bytes: Callable[[str, int], No
 
 
 def stamp(root: Path, model: InstalledModel) -> InstalledModel:
-    """The model with today's time of verification, also in its descriptor unless its disk is mounted read-only."""
+    """The model, verified now; its descriptor says so too, if that is still there and can be written."""
     verified = model.model_copy(update={"verified_at": datetime.now(UTC)})
-    try:
-        models_root.write(root, verified)
-    except OSError as error:
-        if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
-            raise
+    with suppress(DiskError), Staging(root, model.folder).held(lambda: None), disk.errors_of(root):
+        if installed(root / model.folder) == model:
+            models_root.write(root, verified)
     return verified
 
 
