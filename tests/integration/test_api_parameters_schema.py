@@ -128,5 +128,12 @@ def test_a_form_builder_finds_all_it_needs(schemas: dict[str, dict[str, Any]]) -
     assert title == "Fast, version 3: 4 steps, for 6 GiB of GPU memory and more"
 
 
+def test_what_is_left_out_is_what_the_schema_says(api: Api, schemas: dict[str, dict[str, Any]]) -> None:
+    shown = schemas["sketch"]["properties"]
+    params = api.create(prompt="x", model_id="sketch")["params"]
+    assert params == {name: shown[name].get("default", "x") for name in params}
+    assert set(params) == set(shown) - {"preset"}
+
+
 def test_a_preset_fills_only_what_a_request_may_say() -> None:
     assert set(ImageParams.model_fields) >= FILLABLE

@@ -4,6 +4,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -246,6 +247,18 @@ def test_a_descriptor_that_the_database_refuses_stands_in_no_ones_way(engine: En
     said = swept(RegistrySync(engine, root, None))
     assert [line["place"] for line in said if "place" in line] == ["sdxl-checkpoint/sdxl-a-bad-one@v1"]
     assert state(engine) == {good.id: None}
+
+
+def test_workers_side_by_side_say_it_once(engine: Engine, root: Path) -> None:
+    models = [install(root, f"sdxl-{number}") for number in range(5)]
+    syncs = [RegistrySync(engine, root, None) for _ in range(4)]
+    with ThreadPoolExecutor(len(syncs)) as pool:
+        list(pool.map(RegistrySync.sweep, syncs))
+        for model in models:
+            _gone(folder_of(root, model))
+        list(pool.map(RegistrySync.sweep, syncs))
+    for model in models:
+        assert kinds(engine, model.id) == ["registered", "not_installed"]
 
 
 def test_what_is_switched_off_stays_off_and_raises_no_alarm(engine: Engine, root: Path) -> None:
