@@ -50,12 +50,12 @@ new AS (
   ON CONFLICT (id) DO UPDATE SET updated_at = now(), {", ".join(f"{name} = excluded.{name}" for name in _COLUMNS)}
   WHERE ({", ".join(f"m.{name}" for name in _COLUMNS)})
     IS DISTINCT FROM ({", ".join(f"excluded.{name}" for name in _COLUMNS)})
-  RETURNING *)
+  RETURNING m.*, m.xmax = 0 AS inserted)  -- ``old`` may show a row that was deleted while this one waited
 INSERT INTO model_events (model_id, kind, detail)
 SELECT new.id, what.kind, what.detail FROM new LEFT JOIN old ON true, LATERAL (VALUES
-  (1, NOT new.installed AND (old.id IS NULL OR old.installed OR new.problem IS DISTINCT FROM old.problem),
+  (1, NOT new.installed AND (new.inserted OR old.installed OR new.problem IS DISTINCT FROM old.problem),
    'not_installed', COALESCE(new.problem, '')),
-  (2, old.id IS NULL OR new.checkpoint_hash IS DISTINCT FROM old.checkpoint_hash, 'registered', new.source_uri),
+  (2, new.inserted OR new.checkpoint_hash IS DISTINCT FROM old.checkpoint_hash, 'registered', new.source_uri),
   (3, new.installed AND NOT old.installed, 'installed', ''),
   (4, new.verified_at > old.verified_at, 'verified', '')) AS what (rank, so, kind, detail)
 WHERE what.so ORDER BY what.rank LIMIT 1

@@ -19,6 +19,7 @@ from dreamforge.db import registry
 from dreamforge.db.engine import open_engine
 from dreamforge.models_root import DESCRIPTOR, InstalledModel
 from dreamforge_api.worker.registry_sync import RegistrySync
+from tests.api_server import poll
 from tests.jobs import rows
 from tests.models_on_disk import install
 from tests.servers import postgres
@@ -259,6 +260,23 @@ def test_workers_side_by_side_say_it_once(engine: Engine, root: Path) -> None:
         list(pool.map(RegistrySync.sweep, syncs))
     for model in models:
         assert kinds(engine, model.id) == ["registered", "not_installed"]
+
+
+def test_a_model_that_is_removed_while_it_is_looked_at_stays_removed(engine: Engine, root: Path) -> None:
+    model = install(root)
+    sync = RegistrySync(engine, root, None)
+    sync.sweep()
+    waits = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    with ThreadPoolExecutor(1) as pool:
+        with engine.begin() as connection:  # as `model remove` does it
+            assert connection.execute(registry.REMOVE, {"id": model.id, "detail": "by hand"}).rowcount == 1
+            running = pool.submit(sync.sweep)
+            poll(lambda: rows(engine, waits), "the pass to come to the model's row")
+            shutil.rmtree(folder_of(root, model))
+        running.result(10)
+    assert rows(engine, "SELECT id FROM models") == []
+    assert kinds(engine, model.id)[-1] == "removed"
+    assert not_installed() == 0
 
 
 def test_what_is_switched_off_stays_off_and_raises_no_alarm(engine: Engine, root: Path) -> None:
