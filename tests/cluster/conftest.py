@@ -122,6 +122,12 @@ def runner_image(cluster: AnyCluster) -> str:
 
 
 @pytest.fixture(scope="session")
+def cli_image(cluster: AnyCluster) -> str:
+    """Of the command line, under the name that the Job which fetches models uses."""
+    return _project_image("cli", cluster)
+
+
+@pytest.fixture(scope="session")
 def data_images(cluster: AnyCluster) -> None:
     """PostgreSQL, Redis and versitygw on the node, under the names that the components use."""
     if not s3.BUILT.exists():
