@@ -29,7 +29,7 @@ def build(folder: Path) -> TinySdxl:
     pipe.save_pretrained(files.config)
     for weights in files.config.rglob("*.safetensors"):
         weights.unlink()
-    _save_single_file(pipe, files.checkpoint)
+    save_single_file(pipe, files.checkpoint)
     return files
 
 
@@ -63,7 +63,7 @@ def _pipeline() -> Any:
     return d.StableDiffusionXLPipeline(
         unet=unet, vae=vae, scheduler=scheduler, add_watermarker=False,
         text_encoder=text_encoder, text_encoder_2=text_encoder_2,
-        tokenizer=_tokenizer("<|endoftext|>"), tokenizer_2=_tokenizer("!"),
+        tokenizer=tokenizer("<|endoftext|>"), tokenizer_2=tokenizer("!"),
     )  # fmt: skip
 
 
@@ -82,7 +82,7 @@ def _fill(model: torch.nn.Module) -> None:
         weight.copy_(noise * gain / weight[0].numel() ** 0.5)
 
 
-def _tokenizer(pad: str) -> Any:
+def tokenizer(pad: str) -> Any:
     """CLIP's byte alphabet, once plain and once ending a word, and no merges: one token a byte."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     alphabet = [chr(byte) for byte in printable] + [chr(256 + i) for i in range(256 - len(printable))]
@@ -91,11 +91,12 @@ def _tokenizer(pad: str) -> Any:
     return CLIPTokenizer(vocab=vocab, merges=[], pad_token=pad, model_max_length=77)
 
 
-def _save_single_file(pipe: Any, path: Path) -> None:
+def save_single_file(pipe: Any, path: Path) -> None:
+    """Write all weights of a pipeline as one checkpoint."""
     # transformers dropped this prefix; checkpoints have it.
     clip = {f"text_model.{k.removeprefix('text_model.')}": w for k, w in pipe.text_encoder.state_dict().items()}
     parts = {
-        "model.diffusion_model.": names.unet(pipe.unet.state_dict()),
+        "model.diffusion_model.": names.unet(pipe.unet.state_dict(), pipe.unet.config.layers_per_block),
         "first_stage_model.": names.vae(pipe.vae.state_dict()),
         "conditioner.embedders.0.transformer.": clip.items(),
         "conditioner.embedders.1.model.": names.openclip(pipe.text_encoder_2.state_dict()),

@@ -1,4 +1,4 @@
-"""Tensor names of diffusers to the names that SDXL's single-file checkpoints use, for the tiny model's shape."""
+"""Tensor names of diffusers to the names that SDXL's single-file checkpoints use."""
 
 import re
 from collections.abc import Iterator
@@ -20,27 +20,41 @@ _RESNET_RULES = [
     (r"\bnorm1\b", "in_layers.0"), (r"\bconv1\b", "in_layers.2"), (r"\btime_emb_proj\b", "emb_layers.1"),
     (r"\bnorm2\b", "out_layers.0"), (r"\bconv2\b", "out_layers.3"), (r"\bconv_shortcut\b", "skip_connection"),
 ]  # fmt: skip
-_UNET_RULES = [
+_UNET_RULES: Any = [
     (r"^time_embedding\.linear_1", "time_embed.0"), (r"^time_embedding\.linear_2", "time_embed.2"),
     (r"^add_embedding\.linear_1", "label_emb.0.0"), (r"^add_embedding\.linear_2", "label_emb.0.2"),
     (r"^conv_in", "input_blocks.0.0"), (r"^conv_norm_out", "out.0"), (r"^conv_out", "out.2"),
-    # With one layer a block, a level is two slots down (layer, downsampler) and two up (layer, layer).
-    (r"^down_blocks\.(\d)\.downsamplers\.0\.conv", lambda m: f"input_blocks.{2 * int(m[1]) + 2}.0.op"),
-    (r"^down_blocks\.(\d)\.resnets\.0", lambda m: f"input_blocks.{2 * int(m[1]) + 1}.0"),
-    (r"^down_blocks\.(\d)\.attentions\.0", lambda m: f"input_blocks.{2 * int(m[1]) + 1}.1"),
     (r"^mid_block\.resnets\.(\d)", lambda m: f"middle_block.{2 * int(m[1])}"),
     (r"^mid_block\.attentions\.0", "middle_block.1"),
-    # Only the first up block has attention, so its upsampler is the third in its slot.
-    (r"^up_blocks\.0\.upsamplers\.0", "output_blocks.1.2"),
-    (r"^up_blocks\.(\d)\.resnets\.(\d)", lambda m: f"output_blocks.{2 * int(m[1]) + int(m[2])}.0"),
-    (r"^up_blocks\.(\d)\.attentions\.(\d)", lambda m: f"output_blocks.{2 * int(m[1]) + int(m[2])}.1"),
 ]  # fmt: skip
 
 
-def unet(weights: Weights) -> Named:
+def _level_rules(weights: Weights, layers: int) -> Any:
+    """A level is its layers and a downsampler on the way down, and one layer more on the way up."""
+    slots = layers + 1
+
+    def upsampler(found: re.Match[str]) -> str:
+        """It stands behind the last layer: third where that has attention, else second."""
+        attentive = any(name.startswith(f"up_blocks.{found[1]}.attentions.") for name in weights)
+        return f"output_blocks.{slots * int(found[1]) + layers}.{2 if attentive else 1}"
+
+    def place(side: str, offset: int, slot: int) -> Any:
+        return lambda found: f"{side}_blocks.{slots * int(found[1]) + int(found[2]) + offset}.{slot}"
+
+    return [
+        (r"^down_blocks\.(\d)\.downsamplers\.0\.conv", lambda m: f"input_blocks.{slots * int(m[1]) + slots}.0.op"),
+        (r"^down_blocks\.(\d)\.resnets\.(\d)", place("input", 1, 0)),
+        (r"^down_blocks\.(\d)\.attentions\.(\d)", place("input", 1, 1)),
+        (r"^up_blocks\.(\d)\.upsamplers\.0", upsampler),
+        (r"^up_blocks\.(\d)\.resnets\.(\d)", place("output", 0, 0)),
+        (r"^up_blocks\.(\d)\.attentions\.(\d)", place("output", 0, 1)),
+    ]
+
+
+def unet(weights: Weights, layers: int) -> Named:
+    plain = _UNET_RULES + _level_rules(weights, layers)
     for name, weight in weights.items():
-        rules: Any = _UNET_RULES if ".resnets." not in name else _UNET_RULES + _RESNET_RULES
-        yield _renamed(name, rules), weight
+        yield _renamed(name, plain if ".resnets." not in name else plain + _RESNET_RULES), weight
 
 
 _VAE_RULES: Any = [
