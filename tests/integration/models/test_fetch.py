@@ -4,6 +4,7 @@ import hashlib
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -175,6 +176,19 @@ def test_a_file_that_changes_under_way_starts_over(tmp_path: Path, data: bytes):
     with source(some_bytes(SIZE, seed=2)) as there, there.client() as client:
         there.fault(Fault(replaced_by=data, after=5, times=1))
         fetch(there.file(sha256=hashlib.sha256(data).hexdigest()), tmp_path / "x", client, FAST)
+    assert (tmp_path / "x").read_bytes() == data
+
+
+def test_machines_that_disagree_about_the_etag_are_believed_by_the_hash(there: Source, data: bytes, tmp_path: Path):
+    answer, numbers = there.store.site.answer, count()
+
+    def another_each_time(ask: Exchange) -> None:
+        there.store.put("file", there.content, f"machine-{next(numbers) % 3}")
+        answer(ask)
+
+    there.store.site.answer = another_each_time
+    with there.client() as client:
+        fetch(there.file(), tmp_path / "x", client, FAST)
     assert (tmp_path / "x").read_bytes() == data
 
 

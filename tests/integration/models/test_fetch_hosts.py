@@ -106,6 +106,7 @@ def test_no_token_and_no_signed_url_is_written_down(there: Source, tmp_path: Pat
         assert secret not in written
     assert "http" not in (tmp_path / "x.part.json").read_text()
     assert TOKEN not in caplog.text
+    assert "X-Amz" not in caplog.text
 
 
 def test_cookies_proxies_and_netrc_play_no_part(there: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -71,6 +71,8 @@ def judge(status: int, headers: Mapping[str, str], asked: tuple[int, int | None]
         raise Changed("its ETag is another one now")
     if body.whole and asked[0] > 0:
         raise Changed("the server sends all of it though a later part was asked for")
+    if known.size is None and body.total is None and not body.whole:
+        raise IntegrityError("the server sends a part without saying how long the file is")
     if known.size is not None and body.total is not None and body.total != known.size:
         raise IntegrityError(f"the server has {body.total} bytes where {known.size} were announced")
     return body

@@ -31,6 +31,8 @@ _TICK_SECONDS = 0.02
 _SAVE_BYTES = MIB // 2
 _SYNC_SECONDS = 2.0
 _JOIN_SECONDS = 5.0
+#: Not every system can leave out what only the time of the last change needs.
+_sync_data: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
 
 
 class Download:
@@ -122,7 +124,7 @@ class Download:
     def _sync(self) -> None:
         while not self._ledger.ended(_SYNC_SECONDS):
             now = self._progress()
-            os.fdatasync(self._part.fd)
+            _sync_data(self._part.fd)
             self._synced = now
 
     def _hash(self) -> None:

@@ -6,6 +6,7 @@ redirect, keeps no cookie, and reads no proxy and no ``.netrc`` from the environ
 something somewhere by itself.
 """
 
+import logging
 import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -52,6 +53,8 @@ def open_client(
     ``allowed_hosts`` (``host:port``) may be reached over plain http and at any address. Raises the errors of
     ``dreamforge_cli.models.errors`` for what it refuses, and httpx's own for what fails on the way.
     """
+    for library in ("httpx", "httpcore"):  # They log whole URLs and headers, signatures included.
+        logging.getLogger(library).setLevel(logging.WARNING)
     guard = Guard(allowed_hosts, resolve or resolved)
     return httpx.Client(
         transport=GuardedTransport(guard, connections_per_host),

@@ -5,6 +5,7 @@ is the truth, since the kernel keeps what was written. After a power cut it may 
 is known to be on the disk, and which boot it speaks of. It holds no URL and no token.
 """
 
+import functools
 import os
 from pathlib import Path
 from typing import Annotated, Literal
@@ -61,6 +62,7 @@ class Sidecar(BaseModel):
         return self.written if self.boot and self.boot == boot() else self.synced
 
 
+@functools.cache
 def boot() -> str:
     """Names this run of the machine; empty where the system does not say."""
     try:

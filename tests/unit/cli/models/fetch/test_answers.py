@@ -64,6 +64,8 @@ def test_what_else_the_headers_say(headers: dict[str, str], error: type[Exceptio
 
 
 def test_another_size_than_announced_is_refused():
+    with pytest.raises(IntegrityError, match="how long"):
+        judge(206, {"content-range": "bytes 10-19/*"}, (10, 20), Known())
     with pytest.raises(IntegrityError, match="announced"):
         judge(206, {"content-range": "bytes 10-19/101"}, (10, 20), Known(100))
 
