@@ -21,7 +21,7 @@ from dreamforge_operator import metrics
 Json = dict[str, Any]
 
 FIELD_MANAGER = "dreamforge-operator"
-_PAGE = 500
+_PAGE = 200
 _MOST_EXPIRIES = 3
 _TIMEOUT_SECONDS = 20.0
 #: The API server ends a watch after so long; the next one goes on where it ended.

@@ -30,6 +30,8 @@ log = telemetry.logger(__name__)
 #: What a silent watch is cut after; the next one begins with a list.
 _SILENCE_SECONDS = 60
 _REFRESH_SECONDS = 300
+#: Without it kopf reads all RenderJobs as one answer.
+_PAGE = 200
 #: What kopf keeps a task for after an object's event, with the object; after a restart there is one of each.
 _IDLE_SECONDS = 0.2
 
@@ -138,5 +140,6 @@ def _configure(settings: kopf.OperatorSettings) -> None:
     settings.persistence.diffbase_storage = _NoDiffs()
     settings.watching.server_timeout = _REFRESH_SECONDS
     settings.watching.inactivity_timeout = _SILENCE_SECONDS
+    settings.watching.chunk_size = _PAGE
     settings.queueing.idle_timeout = _IDLE_SECONDS
     settings.networking.error_backoffs = Patience()
