@@ -122,3 +122,17 @@ def test_the_manifest_lists_items_in_order(tmp_path: Path):
         "width": 1024,
         "height": 1024,
     }
+
+
+def test_batches_keep_the_order_and_lose_nothing():
+    assert planning.batches([1, 4, 7, 10], 3) == [[1, 4, 7], [10]]
+    assert planning.batches([1, 2], 1) == [[1], [2]]
+    assert planning.batches([], 4) == []
+
+
+def test_the_plan_of_a_stored_item_comes_back(tmp_path: Path):
+    store, spec = FilesystemStore(tmp_path, None), make_spec(params={"count": 2})
+    key = planning.artifact_key(spec, 0, 5)
+    item = StoredItem(0, key, 5, 256, 256, 3, hashlib.sha256(b"abc").hexdigest(), "sdxl", "x", plan="hopper@1")
+    store.put(key, b"abc", content_type="image/png", sha256=item.sha256, metadata=planning.object_metadata(item))
+    assert planning.find_stored(spec, store)[0].plan == "hopper@1"
