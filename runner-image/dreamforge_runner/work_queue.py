@@ -4,14 +4,16 @@ RQ's own loop quits when Redis goes away and talks to Redis from a signal handle
 back and is stopped by an event. What RQ does for one job (registries, execution records, results) stays RQ's.
 """
 
+import json
 import logging
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 from redis import Redis, RedisError
 from rq import Queue, SimpleWorker
-from rq.exceptions import DequeueTimeout
+from rq.exceptions import DequeueTimeout, DeserializationError
 from rq.intermediate_queue import IntermediateQueue
 from rq.job import Job
 from rq.serializers import JSONSerializer
@@ -19,12 +21,18 @@ from rq.timeouts import BaseDeathPenalty
 
 from dreamforge import telemetry
 from dreamforge.transport import names
+from dreamforge_runner import affinity
+from dreamforge_runner.affinity import Waiting
 
 log = telemetry.logger(__name__)
 
 BLOCK_SECONDS = 1
 _RETRY_SECONDS = 0.5
 _RETRY_MAX_SECONDS = 5.0
+#: A job that another runner took meanwhile is not put back.
+_TO_FRONT = """
+if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 1 then redis.call('LPUSH', KEYS[1], ARGV[1]) end
+"""
 
 
 class _NoDeathPenalty(BaseDeathPenalty):
@@ -49,6 +57,7 @@ class WorkQueue:
         self._stopping = stopping
         self._queue = Queue(names.RENDER_QUEUE, connection=redis, serializer=JSONSerializer)
         self._performed: set[str] = set()
+        self._loaded: str | None = None  # the model of the job before
 
     def work(self) -> None:
         """Until told to stop."""
@@ -90,11 +99,25 @@ class WorkQueue:
             between.remove(job_id)
 
     def _next(self) -> Job | None:
+        self._bring_forward()
         try:
             found = Queue.dequeue_any([self._queue], BLOCK_SECONDS, self._redis, serializer=JSONSerializer)
         except DequeueTimeout:
             return None
         return found[0] if found else None
+
+    def _bring_forward(self) -> None:
+        """Move a job that needs the loaded model to the front, where ``affinity`` allows; RQ then takes the first."""
+        if self._loaded is None:
+            return
+        near: Any = self._redis.lrange(self._queue.key, 0, affinity.LOOK_AHEAD - 1)
+        if len(near) < 2:
+            return
+        ids = [job_id.decode() for job_id in near]
+        jobs = Job.fetch_many(ids, connection=self._redis, serializer=JSONSerializer)
+        waiting = [_waiting(job_id, job) for job_id, job in zip(ids, jobs, strict=True)]
+        if place := affinity.choose(waiting, self._loaded):
+            self._redis.eval(_TO_FRONT, 1, self._queue.key, ids[place])
 
     def _perform(self, worker: Any, job: Job) -> None:
         if self._stopping.is_set():
@@ -102,6 +125,7 @@ class WorkQueue:
             IntermediateQueue(self._queue.key, self._redis).remove(job.id)
             return
         self._performed.add(job.id)
+        self._loaded = _model_of(job)
         worker.execute_job(job, self._queue)
         self._tidy()
 
@@ -118,6 +142,21 @@ class WorkQueue:
                 self._redis.delete(key)
                 self._redis.zrem(self._queue.failed_job_registry.key, job_id)
             self._performed.discard(job_id)
+
+
+def _waiting(job_id: str, job: Job | None) -> Waiting:
+    if job is None or job.enqueued_at is None:
+        return Waiting(job_id, None, 0.0)
+    return Waiting(job_id, _model_of(job), (datetime.now(UTC) - job.enqueued_at.replace(tzinfo=UTC)).total_seconds())
+
+
+def _model_of(job: Job) -> str | None:
+    """What the job needs loaded; ``None`` for a message that is no render spec, which the server will say."""
+    try:
+        model = json.loads(job.args[0])["model"]
+        return f"{model['kind']} {model.get('folder_path') or model.get('path') or model['id']}"
+    except (ValueError, LookupError, TypeError, DeserializationError):
+        return None
 
 
 def _quietly(call: Callable[[], object]) -> None:

@@ -252,3 +252,20 @@ def test_a_killed_runner_takes_its_child_along_and_the_next_one_ends_its_attempt
     assert [event.item_index for event in events if isinstance(event, ItemStarted)] == [1]
     assert {e.item_index: e.item_seed for e in events if isinstance(e, ArtifactStored)} == seeds
     assert again.stop() == 0
+
+
+def test_jobs_for_the_loaded_model_go_first(runner: Runner, redis_db: str, ingest: Ingest):
+    busy = make_spec("slow", model_id="a")
+    submit(redis_db, busy)
+    wait_for(lambda: ingest.of(busy.job_id, ItemStarted), what="the runner is busy")
+    specs = [make_spec(model_id=model) for model in ("b", "a", "b", "a")]
+    for spec in specs:
+        submit(redis_db, spec)
+    client = Redis.from_url(redis_db)
+    client.set(names.cancel_key(busy.job_id), "1")
+    client.close()
+    for spec in specs:
+        wait_for(lambda job_id=spec.job_id: ingest.of(job_id, AttemptFinished))  # type: ignore[misc]  # lambda default
+    begun = sorted(specs, key=lambda spec: ingest.of(spec.job_id, AttemptStarted)[0].ts)
+    assert [spec.model.id for spec in begun] == ["a", "a", "b", "b"]
+    assert [begun[0], begun[2]] == [specs[1], specs[0]]
