@@ -17,6 +17,7 @@ import traceback
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from dreamforge.crashpoints import CrashPoint, CrashSettings, arm_from, reach
@@ -24,7 +25,7 @@ from dreamforge.errors import ErrorCode, JobError
 from dreamforge.events import Level
 from dreamforge.settings import load
 from dreamforge.spec import ModelRef, RenderParams
-from dreamforge_runner import wire
+from dreamforge_runner import prefetch, wire
 from dreamforge_runner.backends import registry
 from dreamforge_runner.backends.base import Backend, Batching, Item, Memory, Notice, OnStep, RenderCanceled
 
@@ -110,7 +111,7 @@ class RenderChild:
     def _obey(self, command: wire.Message | _Broken) -> None:
         match command:
             case wire.Prepare(target, model):
-                backend = self._prepare(target)
+                backend = self._prepare(target, model)
                 if model is not None:
                     self._warm_up(target, backend, ModelRef.model_validate(model))
             case wire.StartJob():
@@ -127,9 +128,11 @@ class RenderChild:
             case _:
                 pass  # meant for a job that has ended already
 
-    def _prepare(self, target: str) -> Backend:
+    def _prepare(self, target: str, model: dict[str, Any] | None) -> Backend:
         if (known := self._backends.get(target)) is not None:
             return known
+        if model is not None and model.get("path"):
+            prefetch.begin(Path(model["path"]))
         begun = time.perf_counter()
         backend = self._backends[target] = registry.load(target)
         seconds = time.perf_counter() - begun
@@ -138,7 +141,7 @@ class RenderChild:
 
     def _start(self, job: wire.StartJob) -> None:
         begun = time.perf_counter()
-        backend = self._prepare(job.target)
+        backend = self._prepare(job.target, job.model)
         loaded, reused = self._load(job.target, backend, ModelRef.model_validate(job.model))
         self._backend, self._one_by_one = backend, False
         self._tell(*backend.begin(RenderParams.model_validate(job.params)))

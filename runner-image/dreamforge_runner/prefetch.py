@@ -1,0 +1,48 @@
+"""Reads a model's file into the page cache while the libraries are imported: neither needs the other.
+
+Several readers, since one stream rarely fills a fast disk or a network volume. Nothing depends on it: what can't be
+read is told by the loading that follows.
+"""
+
+import contextlib
+import os
+import threading
+from pathlib import Path
+
+_READERS = 4
+_CHUNK_BYTES = 8 << 20
+_MEMINFO = Path("/proc/meminfo")
+
+
+def begin(path: Path) -> list[threading.Thread]:
+    """Start reading; a file that would take more than half of the free memory is left alone."""
+    try:
+        size = path.stat().st_size
+    except (OSError, ValueError):
+        return []
+    if size > available_bytes() // 2:
+        return []
+    readers = [
+        threading.Thread(target=_read, args=(path, size, number), name=f"prefetch-{number}", daemon=True)
+        for number in range(min(_READERS, size // _CHUNK_BYTES + 1))
+    ]
+    for reader in readers:
+        reader.start()
+    return readers
+
+
+def available_bytes(meminfo: Path = _MEMINFO) -> int:
+    """What the system could hand out without swapping; 0 where it doesn't say."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        for line in meminfo.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return 0
+
+
+def _read(path: Path, size: int, first: int) -> None:
+    """Every ``_READERS``-th chunk from ``first`` on; the same buffer again and again."""
+    buffer = bytearray(_CHUNK_BYTES)
+    with contextlib.suppress(OSError), path.open("rb", buffering=0) as file:
+        for start in range(first * _CHUNK_BYTES, size, _READERS * _CHUNK_BYTES):
+            os.preadv(file.fileno(), [buffer], start)
