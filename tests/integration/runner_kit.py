@@ -140,8 +140,12 @@ class Runner:
     def spools(self) -> list[Path]:
         return sorted((self.home / ".dreamforge" / "spool").glob("*/*.ndjson"))
 
-    def wait_ready(self, seconds: float = 30.0) -> "Runner":
-        wait_for(lambda: "runner is ready" in self.log, seconds, "runner is ready")
+    def wait_ready(self, seconds: float = 150.0) -> "Runner":
+        try:
+            wait_for(lambda: "runner is ready" in self.log, seconds, "runner is ready")
+        except AssertionError:
+            self.__exit__()  # nobody has entered the block yet that would end it
+            raise
         return self
 
     def finish(self, seconds: float = 60) -> tuple[int, str]:

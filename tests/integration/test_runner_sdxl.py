@@ -38,7 +38,7 @@ def ingest(redis_db: str) -> Iterator[Ingest]:
 @pytest.fixture
 def runner(tmp_path: Path, redis_db: str, ingest: Ingest, tiny: TinySdxl) -> Iterator[Runner]:
     settings = {"DF_RUNNER_BACKEND": "sdxl", "DF_GENERATE_MODEL_PATH": str(tiny.checkpoint)}
-    with Runner(tmp_path / "r", "serve", redis_url=redis_db, **settings).wait_ready(WAIT_SECONDS) as serving:
+    with Runner(tmp_path / "r", "serve", redis_url=redis_db, **settings).wait_ready() as serving:
         yield serving
         assert serving.stop() == 0
 

@@ -10,12 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from dreamforge.errors import FACTS, ErrorCode
+from dreamforge.spec import Limits
 from dreamforge_runner.backends.base import Item, RenderCanceled
 from dreamforge_runner.backends.sdxl import SdxlBackend
 from dreamforge_runner.backends.sdxl.plan_settings import PlanSettings
 from dreamforge_runner.backends.sdxl.settings import SdxlSettings
 from tests import tiny_sdxl
 from tests.golden import renders
+from tests.integration.runner_kit import Runner, make_spec
 from tests.integration.test_sdxl_plans import SAME_PICTURE_DB, alone, decibels, made, params
 
 pytestmark = [
@@ -133,3 +136,20 @@ def test_a_failing_compiler_costs_no_picture(
     assert picture.rgb == alone(plain, 1).rgb
     assert picture.plan is not None
     assert "compile" not in picture.plan
+
+
+def test_a_timeout_while_compiling_is_an_item_timeout(tmp_path: Path):
+    """torch holds the child's thread for long; the supervisor ends it all the same."""
+    model = renders.model(tiny_sdxl.cached()).model_copy(update={"kind": "sdxl-checkpoint"})
+    spec = make_spec("a red fox", limits=Limits(item_timeout_seconds=0.5, grace_seconds=1))
+    (tmp_path / "spec.json").write_text(spec.model_copy(update={"model": model}).model_dump_json())
+    settings = {
+        "DF_SDXL_COMPILE": "regional",
+        "DF_SDXL_BUCKETS": "256x256",
+        "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cold"),
+        "OMP_NUM_THREADS": "1",
+    }
+    with Runner(tmp_path, "once", "spec.json", **settings) as runner:
+        code, said = runner.finish(150)
+    assert code == FACTS[ErrorCode.ITEM_TIMEOUT].exit_code
+    assert "was still denoising after 0.5 s" in said
