@@ -99,7 +99,7 @@ def test_an_installed_model_from_its_root_to_its_images(
     reference, checkpoint = registered(model), root / model.folder / model.checkpoint.path
     good, client = checkpoint.read_bytes(), Client(redis_db, ingest)
     settings = {"DF_RUNNER_BACKEND": "sdxl", "DF_MODELS_ROOT": str(root)}
-    with Runner(tmp_path / "r", "serve", redis_url=redis_db, **settings).wait_ready() as runner:
+    with Runner(tmp_path / "r", "serve", redis_url=redis_db, **settings).wait_ready(WAIT_SECONDS) as runner:
         # The row's path is another machine's: the place below this runner's root counts.
         spec, _ = client.job(reference)
         (stored,) = ingest.of(spec.job_id, ArtifactStored)
@@ -154,7 +154,7 @@ def test_what_only_rendering_finds_and_what_is_not_read_again(
     (entry,) = [e for e in digest.memory_of(root).iterdir() if e.read_text() == model.checkpoint.sha256]
     entry.write_text("f" * 64)  # only a reader of the root's memory can know this
     settings = {"DF_MODELS_ROOT": str(root), "DF_HASH_CACHE_PATH": ""}
-    with Runner(tmp_path / "r", "serve", redis_url=redis_db, **settings).wait_ready() as runner:
+    with Runner(tmp_path / "r", "serve", redis_url=redis_db, **settings).wait_ready(WAIT_SECONDS) as runner:
         client = Client(redis_db, ingest)
         # Nobody looks at gigabytes of weights before they are used; then it is an error and never a black image.
         for one in damaged:
