@@ -211,6 +211,7 @@ def test_models_that_were_copied_render_from_the_first_moment_without_a_network(
         job = offline.client.render()
         assert job["model_id"] == downloaded[1]["id"]
         checks.whole(offline, job)
-        assert f"backend: sdxl with {downloaded[1]['id']}" in offline.up.remarks()
+        (said,) = [line for line in offline.up.remarks().splitlines() if line.startswith("backend: sdxl with ")]
+        assert downloaded[1]["id"] in said
     finally:
         offline.end()
