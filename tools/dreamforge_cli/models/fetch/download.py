@@ -29,7 +29,7 @@ _READ_BYTES = MIB
 _SLOWEST_BYTES_A_SECOND = 1024
 _TICK_SECONDS = 0.02
 _SAVE_BYTES = MIB // 2
-_SYNC_SECONDS = 2.0
+_SYNC_SECONDS = 0.2
 _JOIN_SECONDS = 5.0
 #: Not every system can leave out what only the time of the last change needs.
 _sync_data: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)

@@ -109,10 +109,12 @@ class Ledger:
     # Hasher
 
     def due(self) -> Due | None:
-        """What to hash next; waits for it; ``None`` when the hash has everything."""
+        """What to hash next; waits for it; ``None`` when the hash has everything.
+
+        What is in memory is given out even when the download has ended early: the next run need not read it again.
+        """
         with self._arrived:
             while True:
-                self._check()
                 at = end = self._hashed
                 data: list[bytes] = []
                 while (chunk := self._waiting.pop(end, None)) is not None:
@@ -120,6 +122,7 @@ class Ledger:
                     end += len(chunk)
                 if data:
                     return Due(at, data)
+                self._check()
                 if (reach := self._done.reach(at)) > at:
                     return Due(at, [], min([reach, *self._waiting]) - at)
                 if self.size is not None and at >= self.size:

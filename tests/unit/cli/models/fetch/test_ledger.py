@@ -52,6 +52,17 @@ def test_it_is_over_when_all_is_hashed():
     assert account.ended(0)
 
 
+def test_what_is_in_memory_is_hashed_even_after_a_failure():
+    account = ledger()
+    account.take()
+    account.record(0, b"abc")
+    account.stop(ValueError())
+    assert account.due() == Due(0, [b"abc"])
+    account.hashed(3)
+    with pytest.raises(Stopped):
+        account.due()
+
+
 def test_a_failure_stops_everyone_and_the_first_one_counts():
     account = ledger()
     first = ValueError("first")
