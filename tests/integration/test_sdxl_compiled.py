@@ -119,6 +119,19 @@ def test_a_swapped_model_is_gone_with_its_kernels(compiled: SdxlBackend):
     assert old() is None
 
 
+def test_the_whole_unet_and_the_decoder_are_one_graph_each(plain: SdxlBackend):
+    """What ``full`` compiles, traced and not translated: that would take g++ minutes here."""
+    from torch._dynamo.utils import counters  # noqa: PLC0415 - only where torch is installed
+
+    traced = made()
+    pipe = traced._engine._pipe
+    for part in (pipe.unet, pipe.vae.decoder):
+        part.compile(fullgraph=True, dynamic=False, backend="eager")
+    before = counters["stats"]["unique_graphs"]
+    assert alone(traced, 1).rgb == alone(plain, 1).rgb
+    assert counters["stats"]["unique_graphs"] - before == 2
+
+
 def test_a_failing_compiler_costs_no_picture(
     folder: Path, plain: SdxlBackend, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
