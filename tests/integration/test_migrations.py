@@ -88,6 +88,6 @@ def test_models_of_the_release_before_are_models_of_this_one(empty_database_url:
     register("sdxl-a")  # while both releases run
     register("sdxl-b")
     found = rows(engine, "SELECT id, slug, folder, files, presets, problem FROM models ORDER BY id")
-    nothing = {"folder": None, "files": [], "presets": {}, "problem": None}
+    nothing: dict[str, object] = {"folder": None, "files": [], "presets": {}, "problem": None}
     assert found == [{"id": one, "slug": one, **nothing} for one in ("sdxl-a", "sdxl-b")]
     engine.dispose()
