@@ -47,8 +47,9 @@ class Installed:
         return list(self.runners.list("pods", f"{names.LABEL_JOB_ID}={job_id}"))
 
     def job_id(self, name: str) -> str:
-        """Of a RenderJob, once the operator has told it."""
+        """Of a RenderJob, once the operator has told it and the API has heard of it, which may take a second."""
         found: str = eventually(f"{name} has an id", lambda: self.status(name).get("jobId"))
+        eventually("the API knows it", lambda: self.client.http.get(f"/v1/jobs/{found}").status_code == 200)
         return found
 
     def status(self, name: str) -> Object:
