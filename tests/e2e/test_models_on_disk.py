@@ -48,7 +48,9 @@ def test_models_come_and_go_with_their_files(up: Up) -> None:
     until(lambda: model(up, made.id)["installed"] is False, what="other bytes of the same size")
     assert "other bytes" in model(up, made.id)["problem"]
     until(lambda: wrong(up) == 1, what="the metric")
-    until(lambda: "other bytes" in _post(up, made.slug).json().get("detail", ""), what="the API to refuse it for that")
+    until(
+        lambda: "other bytes" in _post(up, made.slug).json().get("detail", ""), what="the API to refuse it for that"
+    )
     assert _post(up, made.slug).status_code == 422
 
     shutil.rmtree(root)
