@@ -1,5 +1,6 @@
 """Fixtures for every tier: real servers, and a closing summary of what ran and what could not."""
 
+import signal
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,9 @@ _SOURCES = pytest.StashKey[dict[str, str]]()
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_SOURCES] = {}
+    # A shell that starts tests in the background has them ignore SIGINT, and whatever they start would as well.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
