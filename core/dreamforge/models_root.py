@@ -113,12 +113,17 @@ def write(root: Path, model: InstalledModel) -> Path:
         out.flush()
         os.fsync(out.fileno())
     draft.replace(folder / DESCRIPTOR)
+    sync_folder(folder)
+    return folder
+
+
+def sync_folder(folder: Path) -> None:
+    """Make sure that the folder's names are on the disk: a rename alone does not outlive a power cut."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
-    return folder
 
 
 def problem_of(folder: Path, model: InstalledModel) -> str | None:

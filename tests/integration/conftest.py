@@ -6,8 +6,10 @@ import pytest
 from sqlalchemy import Engine
 
 from dreamforge.db.engine import open_engine
+from tests import tiny_sdxl
 from tests.api_server import Api
 from tests.servers.stack import Up
+from tests.tiny_sdxl import TinySdxl
 
 
 @pytest.fixture(scope="session")
@@ -31,3 +33,11 @@ def engine(database_url: str) -> Iterator[Engine]:
     made = open_engine(database_url, pool_size=12)
     yield made
     made.dispose()
+
+
+@pytest.fixture(scope="module")
+def tiny() -> TinySdxl:
+    """The tiny SDXL checkpoint that renders."""
+    if missing := tiny_sdxl.missing_library():
+        pytest.skip(missing)
+    return tiny_sdxl.cached()

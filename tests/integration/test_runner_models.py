@@ -15,7 +15,6 @@ from dreamforge.events import ArtifactStored, AttemptFinished, Outcome
 from dreamforge.models_root import InstalledModel
 from dreamforge.spec import ModelRef, RenderSpec
 from dreamforge.storage.filesystem import FilesystemStore
-from tests import tiny_sdxl
 from tests.adoption import adopted
 from tests.integration.runner_kit import Ingest, Runner, make_spec, submit, wait_for
 from tests.tiny_sdxl import TinySdxl, broken
@@ -23,13 +22,6 @@ from tests.tiny_sdxl import TinySdxl, broken
 pytestmark = pytest.mark.sdxl
 
 WAIT_SECONDS = 150.0  # the child imports torch and diffusers
-
-
-@pytest.fixture(scope="module")
-def tiny() -> TinySdxl:
-    if missing := tiny_sdxl.missing_library():
-        pytest.skip(missing)
-    return tiny_sdxl.cached()
 
 
 @pytest.fixture

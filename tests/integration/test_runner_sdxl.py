@@ -12,20 +12,12 @@ from dreamforge.errors import ErrorCode
 from dreamforge.events import ArtifactStored, AttemptFinished, GpuMeasured, Outcome
 from dreamforge.spec import ModelRef, RenderSpec
 from dreamforge.storage.filesystem import FilesystemStore
-from tests import tiny_sdxl
 from tests.integration.runner_kit import Ingest, Runner, make_spec, submit, wait_for
 from tests.tiny_sdxl import TinySdxl
 
 pytestmark = pytest.mark.sdxl
 
 WAIT_SECONDS = 150.0  # the child imports torch and diffusers
-
-
-@pytest.fixture(scope="module")
-def tiny() -> TinySdxl:
-    if missing := tiny_sdxl.missing_library():
-        pytest.skip(missing)
-    return tiny_sdxl.cached()
 
 
 @pytest.fixture

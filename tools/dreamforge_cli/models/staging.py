@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dreamforge import models_root
-from dreamforge.models_root import DESCRIPTOR, BadDescriptor, InstalledModel
+from dreamforge.models_root import DESCRIPTOR, BadDescriptor, InstalledModel, sync_folder
 from dreamforge_cli.models import disk
 from dreamforge_cli.models.errors import NotAllowed
 
@@ -67,7 +67,7 @@ class Staging:
             if self.place.is_symlink() or self.place.exists():
                 self.place.rename(self._old)
             self.room.rename(self.place)
-            _sync(parent)
+            sync_folder(parent)
             models_root.write(self.root, model)
             _discard(self._old)
         return self.place
@@ -84,7 +84,7 @@ class Staging:
             if self.place.exists():
                 _real_folder(self.root, self._parts[:-1])
                 self.place.rename(self._old)
-                _sync(self.place.parent)
+                sync_folder(self.place.parent)
             _discard(self._old)
             _discard(self.room)
 
@@ -141,7 +141,7 @@ def _keep_only(room: Path, wanted: set[str]) -> None:
                 inner.unlink()
             elif not any(inner.iterdir()):
                 inner.rmdir()
-        _sync(folder)
+        sync_folder(folder)
 
 
 def _discard(folder: Path) -> None:
@@ -149,11 +149,3 @@ def _discard(folder: Path) -> None:
         folder.unlink()
     elif folder.exists():
         shutil.rmtree(folder)
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

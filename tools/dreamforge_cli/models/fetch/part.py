@@ -5,6 +5,7 @@ import os
 import shutil
 from pathlib import Path
 
+from dreamforge.models_root import sync_folder
 from dreamforge_cli.models.errors import DiskError
 from dreamforge_cli.models.fetch import sidecar
 from dreamforge_cli.models.fetch.sidecar import Sidecar
@@ -71,11 +72,7 @@ class Part:
         os.fsync(self.fd)
         self.path.replace(self._destination)
         self._sidecar.unlink(missing_ok=True)
-        folder = os.open(self.path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(self.path.parent)
 
     def discard(self) -> None:
         """It is worth nothing."""
