@@ -96,7 +96,9 @@ def test_a_model_is_installed_verified_and_removed(composition: Composition, tmp
     config(tmp_path / "config")
     (tmp_path / "sdxl-x.safetensors").write_bytes(broken.encode(broken.MINIMAL))
     tmp_path.chmod(0o755)
+    before = {service: composition.identity(service) for service in SERVICES}
     composition.models("adopt", "/here/sdxl-x.safetensors", "--id", "sdxl-x", mounted=tmp_path)
+    assert {service: composition.identity(service) for service in SERVICES} == before  # the command starts nothing anew
     (model,) = listed(composition)
     assert model["installed"]
     composition.models("verify", model["id"])
