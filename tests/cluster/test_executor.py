@@ -20,7 +20,7 @@ from dreamforge.renderjob import names
 from dreamforge.renderjob.conditions import ConditionStatus, ConditionType, Phase
 from dreamforge.renderjob.resource import RenderJob
 from dreamforge.spec import Limits, ModelRef, RenderSpec, Shard
-from dreamforge_api.execution.base import Liveness, Refused, TryLater
+from dreamforge_api.execution.base import Liveness, Refused, TryLater, Unreachable
 from dreamforge_api.execution.kubernetes import Connection, KubernetesExecutor, liveness_of
 from dreamforge_api.worker.ingest import new_id
 from tests.cluster.conftest import fresh_namespace
@@ -224,7 +224,7 @@ def test_a_cluster_that_is_away_is_try_later(tmp_path: Path, kubectl: Kubectl) -
     start = text.index("https://")
     away.write_text(text.replace(text[start : text.index('"', start)], "https://127.0.0.1:1"))
     executor = KubernetesExecutor(Connection.open(away), "x")
-    with pytest.raises(TryLater, match="can't be reached"):
+    with pytest.raises(Unreachable, match="can't be reached"):
         executor.submit(spec())
 
 

@@ -15,7 +15,7 @@ from rq.serializers import JSONSerializer
 
 from dreamforge.spec import RenderSpec
 from dreamforge.transport import names
-from dreamforge_api.execution.base import Liveness, TryLater
+from dreamforge_api.execution.base import Liveness, Unreachable
 from dreamforge_api.execution.local import LocalExecutor
 from dreamforge_api.execution.memory import MemoryExecutor
 from dreamforge_api.worker.ingest import new_id
@@ -73,7 +73,7 @@ def test_redis_away_is_try_later() -> None:
         lambda: executor.cancel(new_id(), None),
         lambda: executor.liveness(new_id(), None),
     ):
-        with pytest.raises(TryLater, match="Redis"):
+        with pytest.raises(Unreachable, match="Redis"):
             call()
 
 

@@ -25,7 +25,11 @@ class Liveness(StrEnum):
 
 
 class TryLater(Unavailable):
-    """The executor can't be reached or has no room; the same call may work later."""
+    """The executor can't take this job now or has no room; the same call may work later."""
+
+
+class Unreachable(TryLater):
+    """Nobody answers: no job's fault, and of no use to ask for another one."""
 
 
 class Refused(DreamForgeError):

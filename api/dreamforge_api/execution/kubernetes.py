@@ -29,7 +29,7 @@ from dreamforge.renderjob.conditions import ConditionType, Phase
 from dreamforge.renderjob.spec import MONTH, WEEK, InputSecretRef, JobLimits, RenderJobSpec
 from dreamforge.renderjob.status import RenderJobStatus
 from dreamforge.spec import Limits, RenderSpec
-from dreamforge_api.execution.base import Liveness, Refused, TryLater
+from dreamforge_api.execution.base import Liveness, Refused, TryLater, Unreachable
 
 #: Connect, then read, in seconds.
 _TIMEOUTS: Final = (3.0, 10.0)
@@ -258,7 +258,7 @@ class Connection:
             answer = self._client.call_api(*request, _request_timeout=_TIMEOUTS)
             data: bytes = answer.read()  # type: ignore[no-untyped-call]
         except (urllib3.exceptions.HTTPError, ApiException, OSError) as error:
-            raise TryLater(f"the cluster can't be reached: {_cause(error)}") from error
+            raise Unreachable(f"the cluster can't be reached: {_cause(error)}") from error
         return answer.status, _object(data)
 
     def close(self) -> None:

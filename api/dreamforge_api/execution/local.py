@@ -18,7 +18,7 @@ from rq.serializers import JSONSerializer
 
 from dreamforge.spec import RenderSpec
 from dreamforge.transport import names
-from dreamforge_api.execution.base import Liveness, TryLater
+from dreamforge_api.execution.base import Liveness, Unreachable
 
 _CANCEL_KEPT_SECONDS = 3600
 
@@ -28,7 +28,7 @@ def _redis_errors() -> Iterator[None]:
     try:
         yield
     except RedisError as error:
-        raise TryLater(f"Redis can't be reached: {error}") from error
+        raise Unreachable(f"Redis can't be reached: {error}") from error
 
 
 class LocalExecutor:

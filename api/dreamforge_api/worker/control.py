@@ -21,7 +21,7 @@ from dreamforge.events import Failure, Level
 from dreamforge.jobs import JobState, StepName
 from dreamforge.spec import Limits
 from dreamforge_api import metrics
-from dreamforge_api.execution.base import Executor, Liveness, Refused, TryLater
+from dreamforge_api.execution.base import Executor, Liveness, Refused, TryLater, Unreachable
 from dreamforge_api.worker import outcomes
 from dreamforge_api.worker.ingest import finish
 from dreamforge_api.worker.models import render_spec
@@ -51,6 +51,8 @@ class ControlPolicy:
     batch: int = 50
     #: Jobs handed to the executor ahead of a runner; the rest wait in Postgres.
     window: int = 64
+    #: Jobs in a row that the executor may put off before a pass ends: it is the executor then, and not the jobs.
+    refusals: int = 3
 
 
 class Announce(Protocol):
@@ -106,8 +108,11 @@ class ControlLoop:
         return True
 
     def dispatch(self) -> int:
-        """Hand waiting jobs to the executor, oldest first; how many. ``TryLater`` leaves what was taken taken."""
-        done, away = 0, None
+        """Hand waiting jobs to the executor, oldest first; how many. One that is put off waits behind the others.
+
+        ``TryLater`` leaves what was taken taken.
+        """
+        done, refusals = 0, list[TryLater]()
         with self._engine.begin() as connection:
             bounds = {"limit": self._policy.batch, "window": self._policy.window}
             for row in connection.execute(dispatch.TAKE_UNDISPATCHED, bounds).all():
@@ -115,11 +120,16 @@ class ControlLoop:
                     try:
                         self._dispatch_one(connection, row)
                     except TryLater as error:
-                        away = error
-                        break
+                        log.info("put off", executor=self._executor.kind, error=str(error))
+                        connection.execute(dispatch.DEFER, {"job_id": row.id})
+                        refusals.append(error)
+                        if isinstance(error, Unreachable) or len(refusals) == self._policy.refusals:
+                            break
+                        continue
                 done += 1
-        if away is not None:
-            raise away
+                refusals.clear()
+        if refusals:
+            raise refusals[-1]
         return done
 
     def _dispatch_one(self, connection: Connection, row: Row[Any]) -> None:

@@ -24,6 +24,12 @@ UPDATE jobs SET dispatched_at = now(), last_seen_at = now(), executor_kind = :ki
 WHERE id = :job_id
 """)
 
+#: A job that the executor would not take: it is asked again ever more rarely, so that it is in nobody's way.
+DEFER: TextClause = text("""
+UPDATE jobs SET next_dispatch_at = now() + LEAST(interval '30 s', (now() - COALESCE(last_seen_at, created_at)) / 10)
+WHERE id = :job_id
+""")
+
 #: Live jobs whose cancel was asked; ``asked_seconds`` ago.
 CANCELS: TextClause = text("""
 SELECT id, executor_ref AS ref, EXTRACT(epoch FROM now() - cancel_requested_at) AS asked_seconds,

@@ -11,7 +11,7 @@ from dreamforge.db import jobs as job_statements
 from dreamforge.events import Outcome
 from dreamforge.jobs import JobState
 from dreamforge.spec import Limits, RenderSpec
-from dreamforge_api.execution.base import Liveness, Refused, TryLater
+from dreamforge_api.execution.base import Liveness, Refused, TryLater, Unreachable
 from dreamforge_api.execution.memory import MemoryExecutor
 from dreamforge_api.worker.control import ControlLoop, ControlPolicy
 from dreamforge_api.worker.ingest import ingest_batch
@@ -79,7 +79,77 @@ def test_an_executor_that_is_away_loses_nothing(engine: Engine, harness: Harness
     with pytest.raises(TryLater):
         away.loop.dispatch()
     assert harness.job(job_id)["dispatched_at"] is None
+    make_due(harness)
     assert harness.loop.dispatch() == 1
+
+
+class PutsOff(MemoryExecutor):
+    """Never takes some jobs; keeps count of what it was asked."""
+
+    def __init__(self, never: set[UUID], error: type[TryLater] = TryLater) -> None:
+        super().__init__()
+        self.never = never
+        self.error = error
+        self.asked: list[UUID] = []
+
+    def submit(self, spec: RenderSpec) -> str:
+        self.asked.append(spec.job_id)
+        if spec.job_id in self.never:
+            raise self.error("an object of this name is being deleted")
+        return super().submit(spec)
+
+
+def make_due(harness: Harness) -> None:
+    with harness.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE jobs SET next_dispatch_at = now()")
+
+
+def age(harness: Harness, ids: list[UUID]) -> None:
+    """They have been waiting for an hour."""
+    with harness.engine.begin() as connection:
+        statement = text("UPDATE jobs SET created_at = created_at - interval '1 h' WHERE id = ANY(:ids)")
+        connection.execute(statement, {"ids": ids})
+
+
+def test_a_job_that_is_put_off_holds_up_no_other(engine: Engine, harness: Harness) -> None:
+    stuck, *others = [create(engine) for _ in range(4)]
+    age(harness, [stuck])
+    executor = PutsOff({stuck})
+    loop = Harness(engine, executor).loop
+    assert loop.dispatch() == 3
+    assert list(executor.specs) == others
+    last = create(engine)
+    assert loop.dispatch() == 1
+    assert executor.asked == [stuck, *others, last], "it is not asked again before its time"
+    make_due(harness)
+    executor.never.clear()
+    assert loop.dispatch() == 1
+    assert harness.job(stuck)["dispatched_at"] is not None
+
+
+def test_jobs_that_are_put_off_give_way_however_many_they_are(engine: Engine, harness: Harness) -> None:
+    stuck = [create(engine) for _ in range(7)]
+    last = create(engine)
+    age(harness, stuck)
+    executor = PutsOff(set(stuck))
+    loop = Harness(engine, executor, refusals=3).loop
+    for asked in (3, 6):
+        with pytest.raises(TryLater):
+            loop.dispatch()
+        assert executor.asked == stuck[:asked], "the rest of a pass is spared after so many in a row"
+    assert loop.dispatch() == 1
+    assert executor.asked == [*stuck, last]
+
+
+def test_an_executor_that_nobody_reaches_is_asked_once_in_a_pass(engine: Engine, harness: Harness) -> None:
+    ids = [create(engine) for _ in range(5)]
+    age(harness, ids)
+    executor = PutsOff(set(ids), Unreachable)
+    loop = Harness(engine, executor).loop
+    for passes in (1, 2):
+        with pytest.raises(Unreachable):
+            loop.dispatch()
+        assert executor.asked == ids[:passes]
 
 
 def test_an_executor_that_goes_away_keeps_what_it_took(engine: Engine, harness: Harness) -> None:
