@@ -4,8 +4,9 @@ Only what cannot be seen again is carried over from the status before: times of 
 counters that may only grow.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime
+from operator import itemgetter
 from typing import Any
 
 from dreamforge import keys
@@ -112,9 +113,15 @@ def _without(old: Json, new: Json) -> Json:
 
 def last_words(pods: Iterable[Pod]) -> verdict.Verdict | None:
     """The verdict of the newest attempt that left one."""
-    said = [(pod.created, verdict.parse(pod.ended.message)) for pod in pods if pod.ended is not None]
-    told = [(created, words) for created, words in said if words is not None]
-    return max(told, key=lambda pair: pair[0])[1] if told else None
+    return next(_newest_words(pods), None)
+
+
+def _newest_words(pods: Iterable[Pod]) -> Iterator[verdict.Verdict]:
+    """Verdicts of the attempts that left one, the newest first."""
+    ended = [(pod.created, pod.ended.message) for pod in pods if pod.ended is not None]
+    for _, message in sorted(ended, key=itemgetter(0), reverse=True):
+        if (words := verdict.parse(message)) is not None:
+            yield words
 
 
 def _meaning(status: RenderJobStatus) -> Json:
@@ -200,7 +207,12 @@ def _gpu(seen: Observed, last: verdict.Verdict | None) -> GPUStatus | None:
 
 
 def _artifacts(seen: Observed, done: set[int]) -> ArtifactsStatus:
-    return ArtifactsStatus(count=len(done), prefix=keys.step_prefix(seen.rj.job_id, STEP.value))
+    manifests = (words.manifest_sha256 for words in _newest_words(seen.pods) if words.manifest_sha256)
+    return ArtifactsStatus(
+        count=len(done),
+        prefix=keys.step_prefix(seen.rj.job_id, STEP.value),
+        manifest_sha256=next(manifests, None),
+    )
 
 
 def _conditions(seen: Observed, found: Situation, last: verdict.Verdict | None, now: datetime) -> list[Condition]:

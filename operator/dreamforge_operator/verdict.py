@@ -37,6 +37,8 @@ class Verdict(BaseModel):
     items_failed: Count = 0
     vram_mib: Vram | None = None
     clean: bool | None = None
+    #: Of the step's manifest; told by the attempt that wrote it.
+    manifest_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
 
 
 def parse(message: str | None) -> Verdict | None:

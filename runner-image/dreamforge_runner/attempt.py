@@ -107,6 +107,7 @@ class Attempt:
         self._oom_kills_before = faults.oom_kills()
         self.backend_peak_mib: float | None = None
         self.backend_end_mib: float | None = None
+        self.manifest_sha256: str | None = None
 
     def find_work(self) -> bool:
         """Report what is stored already; True when something is left to render. Raises ``JobError``."""
@@ -141,7 +142,7 @@ class Attempt:
         stored = self.stored if self.spec.shard.count == 1 else self._find(self.spec.whole)
         if len(stored) == self.spec.params.count:
             try:
-                self._storer.write_manifest(stored)
+                self.manifest_sha256 = self._storer.write_manifest(stored)
             except Superseded:
                 raise Halted(Outcome.STOPPED) from None
         reach(CrashPoint.RUNNER_MANIFEST_WRITTEN)

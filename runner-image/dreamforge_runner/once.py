@@ -96,6 +96,7 @@ class Once:
         if self._settings.termination_log is None:
             return
         gpu = result.gpu
+        manifest = {"manifest_sha256": result.manifest_sha256} if result.manifest_sha256 else {}
         verdict = {
             "v": 1,
             "class": result.failure.code.value if result.failure else None,
@@ -104,6 +105,7 @@ class Once:
             "items_failed": result.items_failed,
             "vram_mib": {"start": gpu.start_mib, "peak": gpu.peak_mib, "end": gpu.end_mib} if gpu else None,
             "clean": gpu.clean if gpu else None,
+            **manifest,
         }
         try:
             self._settings.termination_log.write_text(json.dumps(verdict))

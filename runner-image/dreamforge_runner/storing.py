@@ -83,10 +83,12 @@ class Storer:
         """Take an image; ``Stored`` or ``NotStored`` is delivered from the thread."""
         self._queue.put(rendered)
 
-    def write_manifest(self, items: Mapping[int, StoredItem]) -> None:
-        """The last object of a step. Raises ``JobError`` or ``Superseded``."""
+    def write_manifest(self, items: Mapping[int, StoredItem]) -> str:
+        """The last object of a step; its SHA-256. Raises ``JobError`` or ``Superseded``."""
         key = keys.manifest_key(self._spec.job_id, self._spec.step.value, self._spec.user)
-        self._put(key, planning.manifest(self._spec, items.values()), "application/json", {}, None)
+        data = planning.manifest(self._spec, items.values())
+        self._put(key, data, "application/json", {}, None)
+        return hashlib.sha256(data).hexdigest()
 
     def close(self) -> None:
         """Give up retries and what is still queued; an upload in progress ends on its own."""

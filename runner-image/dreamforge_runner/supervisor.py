@@ -33,6 +33,8 @@ class Result:
     items_failed: int
     failure: Failure | None
     gpu: GpuMeasured | None
+    #: Of the step's manifest, when this attempt was the one that wrote it.
+    manifest_sha256: str | None = None
 
 
 class Supervisor:
@@ -82,7 +84,7 @@ class Supervisor:
             ending = _failed(error)
         discarded = self._settle_child(attempt, ending)
         measured = self._measure(attempt, watch, outbox, discarded=discarded)
-        return self._finish(spec, outbox, ending, measured)
+        return self._finish(outbox, ending, measured, attempt.manifest_sha256 if attempt is not None else None)
 
     def _attempt(
         self, spec: RenderSpec, outbox: Outbox, inbox: Inbox, watch: "_Watch", ours: Callable[[], bool]
@@ -189,7 +191,7 @@ class Supervisor:
             child_discarded=discarded,
         )
 
-    def _finish(self, spec: RenderSpec, outbox: Outbox, ending: Ending, measured: GpuMeasured) -> Result:
+    def _finish(self, outbox: Outbox, ending: Ending, measured: GpuMeasured, manifest_sha256: str | None) -> Result:
         failure = ending.failure
         code = faults.exit_code(ending.outcome, failure.code if failure else None)
         done = outbox.stored
@@ -197,7 +199,7 @@ class Supervisor:
             outbox.emit(AttemptFinished, outcome=ending.outcome, exit_code=code, items_done=done, failure=failure)
         log.info("attempt ended", outcome=ending.outcome, exit_code=code, items_done=done)
         failed = int(failure is not None and failure.item_index is not None)
-        return Result(ending.outcome, code, done, failed, failure, measured)
+        return Result(ending.outcome, code, done, failed, failure, measured, manifest_sha256)
 
 
 class _Watch:

@@ -81,6 +81,7 @@ def test_a_sample_applied_by_a_person(installed: Installed, tmp_path: Path):
     assert listed[job_id]["executor"] == {"kind": "kubernetes", "ref": f"{RUNNERS}/batch"}
     status = installed.status("batch")
     assert (status["attempt"], status["artifacts"]["count"], status["items"]["succeeded"]) == (1, 4, "0-3")
+    assert len(status["artifacts"]["manifestSha256"]) == 64
 
 
 def test_a_job_over_rest(installed: Installed):

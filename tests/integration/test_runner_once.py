@@ -1,5 +1,6 @@
 """``once``: one spec, one exit code, whatever happens."""
 
+import hashlib
 import io
 import json
 import signal
@@ -195,20 +196,22 @@ def test_redis_that_is_away_does_not_stop_the_work(home: Path):
 
 def test_each_pod_renders_its_shard_and_the_last_one_writes_the_manifest(home: Path):
     spec = make_spec("a castle", kind="sketch", params={"count": 3}, shard=Shard(count=2))
-    verdict = home / "verdict.json"
+    first, last = home / "first.json", home / "last.json"
 
     def stored() -> list[int]:
         names = (parse_artifact_key(info.key) for info in store_of(home).list(step_prefix(spec.job_id, "generate")))
         return sorted(name.item_index for name in names if name is not None)
 
-    assert render(home, spec, JOB_COMPLETION_INDEX="0").finish()[0] == 0
+    assert render(home, spec, JOB_COMPLETION_INDEX="0", DF_TERMINATION_LOG=str(first)).finish()[0] == 0
+    assert "manifest_sha256" not in json.loads(first.read_text())
     assert stored() == [0, 2]
     assert store_of(home).head(manifest_key(spec.job_id, "generate")) is None
-    assert render(home, spec, JOB_COMPLETION_INDEX="1", DF_TERMINATION_LOG=str(verdict)).finish()[0] == 0
+    assert render(home, spec, JOB_COMPLETION_INDEX="1", DF_TERMINATION_LOG=str(last)).finish()[0] == 0
     assert stored() == [0, 1, 2]
-    manifest = json.loads(store_of(home).get(manifest_key(spec.job_id, "generate")))
-    assert [row["item_index"] for row in manifest["items"]] == [0, 1, 2]
-    assert json.loads(verdict.read_text())["items_done"] == 1
+    manifest = store_of(home).get(manifest_key(spec.job_id, "generate"))
+    assert [row["item_index"] for row in json.loads(manifest)["items"]] == [0, 1, 2]
+    told = json.loads(last.read_text())
+    assert (told["items_done"], told["manifest_sha256"]) == (1, hashlib.sha256(manifest).hexdigest())
 
 
 def test_a_shard_that_is_none_is_invalid_input_and_the_pod_says_so(home: Path):

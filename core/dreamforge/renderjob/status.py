@@ -116,7 +116,7 @@ class ArtifactsStatus(ClusterModel):
     manifest_sha256: Annotated[str, Field(max_length=64, pattern="^[0-9a-f]{64}$")] | None = Field(
         None,
         description="SHA-256 of manifest.json, which is stored last and lists every image with its own hash; "
-        "absent while runners do not tell it.",
+        "absent when no runner wrote it, or none that wrote it could say so.",
     )
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from dreamforge_operator import observed, plan
-from tests.unit.operator.kit import DEFAULTS, START, Json, World, ended, pod, running, stamp, true
+from tests.unit.operator.kit import DEFAULTS, START, Json, World, ended, pod, running, stamp, true, verdict
 
 
 def rendering(spec: Json | None = None, **meta: Any) -> World:
@@ -111,6 +111,27 @@ def test_a_failure_tells_its_class():
     assert world.status["items"] == {"succeeded": "0-1", "failed": "2"}
     assert world.status["artifacts"]["count"] == 2
     assert "Complete" not in {item["type"] for item in world.status["conditions"]}
+
+
+def test_the_manifest_is_named_by_the_pod_that_wrote_it():
+    world = World({"batch": {"count": 2, "shards": 2}})
+    world.settle()
+    world.make_pod(0, **ended(0, verdict(items_done=1, manifest_sha256="a" * 64)))
+    world.later(1)
+    world.make_pod(1, **ended(0, verdict(items_done=1), at=world.now))
+    world.end_job()
+    world.settle()
+    assert world.status["artifacts"]["manifestSha256"] == "a" * 64
+
+
+@pytest.mark.parametrize("told", [{}, {"manifest_sha256": "http://x"}])
+def test_a_manifest_that_nobody_named_has_no_hash(told: Json):
+    world = rendering()
+    world.end_pods(**told)
+    world.end_job()
+    world.settle()
+    assert world.phase == "Succeeded"
+    assert "manifestSha256" not in world.status["artifacts"]
 
 
 def test_a_failure_of_no_item_names_none():
