@@ -32,6 +32,7 @@ find_engine() {
 
 ENGINE=$(find_engine)
 EXTRAS=${EXTRAS:-sketch} TAG=${TAG:-dev}
+case $EXTRAS in sketch | sdxl) ;; *) die "EXTRAS is sketch or sdxl, not $EXTRAS" ;; esac
 CONF=${PIP_CONF:-/etc/pip.conf} CA=${CA_BUNDLE:-${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}}
 [ $# -gt 0 ] || set -- api operator runner cli
 

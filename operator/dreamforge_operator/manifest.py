@@ -22,6 +22,7 @@ STEP = StepName.GENERATE
 INPUT_PATH = "/run/dreamforge/input"
 SPOOL_PATH = "/var/spool/dreamforge"
 HASHES_PATH = "/var/cache/dreamforge"
+KERNELS_PATH = f"{HASHES_PATH}/compiled"
 SCRATCH_PATH = "/tmp"  # noqa: S108 - inside the pod, an emptyDir of its own
 TERMINATION_PATH = "/dev/termination-log"
 USER_ID = 65532
@@ -202,7 +203,8 @@ def _env(rj: RenderJob, runtime: Runtime) -> list[Json]:
         "DF_RUNNER_NAME": "metadata.name",
     }
     models = {"DF_MODELS_ROOT": runtime.models_path} if runtime.models else {}
-    hashes = {"DF_HASH_CACHE_PATH": HASHES_PATH} if runtime.hashes else {}
+    # Without a volume that outlives the pod nothing is kept: the default is a folder of the read-only root.
+    hashes = {"DF_HASH_CACHE_PATH": HASHES_PATH, "DF_SDXL_COMPILE_CACHE_PATH": KERNELS_PATH} if runtime.hashes else {}
     values = {**models, **hashes, **runtime.env, **fixed}
     return [
         *({"name": name, "value": value} for name, value in values.items() if name not in drawn),

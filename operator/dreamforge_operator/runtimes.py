@@ -53,7 +53,8 @@ class Runtime(_FromFile):
     models_path: str = "/models"
     hashes: dict[str, Any] | None = Field(
         None,
-        description="A volume source that outlives pods, where they remember the sha256 of model files they read.",
+        description="A volume source that outlives pods, where they remember the sha256 of model files they read, "
+        "and keep what torch compiled.",
     )
     scratch_size: str = "2Gi"
     spool_size: str = "256Mi"

@@ -16,7 +16,7 @@ FILES = {"compose.yaml": ["compose/compose.yaml"], "gpu.yaml": ["compose/compose
 GPU = {"DF_MODELS_ROOT": "/srv/models", "DF_GENERATE_MODEL_PATH": "/models/one.safetensors"}
 #: Named by others.
 FOREIGN = {"POSTGRES_USER", "POSTGRES_DB", "POSTGRES_PASSWORD", "REDISCLI_AUTH", "ROOT_ACCESS_KEY", "ROOT_SECRET_KEY"}
-FOREIGN |= {"HF_TOKEN", "CIVITAI_TOKEN"}
+FOREIGN |= {"HF_TOKEN", "CIVITAI_TOKEN", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"}
 
 
 def config(name: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -50,6 +50,13 @@ def test_a_gpu_is_asked_for_by_cdi_and_a_checkpoint_may_be_placed_by_hand():
     for service in ("api", "worker", "runner"):
         assert found[service]["environment"]["DF_GENERATE_MODEL_PATH"] == GPU["DF_GENERATE_MODEL_PATH"]
     assert services("gpu.yaml")["runner"]["environment"]["DF_GENERATE_MODEL_PATH"] == ""
+
+
+def test_what_torch_compiles_lies_where_programs_may_be_loaded_from():
+    runner = services("gpu.yaml")["runner"]
+    state = {volume["target"] for volume in runner["volumes"] if not volume.get("read_only")}
+    for name in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"):
+        assert any(runner["environment"][name].startswith(f"{folder}/") for folder in state), name
 
 
 @pytest.mark.parametrize(

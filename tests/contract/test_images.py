@@ -44,9 +44,11 @@ def copied(name: str) -> list[str]:
 
 @pytest.mark.parametrize("name", DOCKERFILES)
 def test_the_base_is_one_argument_that_takes_a_digest(name: str):
-    before, *rest = stages(name)
-    assert before == [("ARG", "BASE=python:3.13-slim-bookworm")]
-    assert [stage[0][1] for stage in rest] == ["${BASE} AS build", "${BASE}"]
+    (first, *_), *rest = stages(name)
+    assert first == ("ARG", "BASE=python:3.13-slim-bookworm")
+    *before, last = (stage[0][1] for stage in rest)
+    assert {origin for origin, _, _ in (named.partition(" AS ") for named in before)} == {"${BASE}"}
+    assert last == ("system-${EXTRAS}" if name == "runner-image" else "${BASE}")
 
 
 @pytest.mark.parametrize("name", DOCKERFILES)
@@ -91,6 +93,15 @@ def test_everything_but_torch_is_installed_by_hash(name: str):
     assert "--no-deps" in install
     for lock in re.findall(r"locks/\S+", " ".join(copied(name))):
         assert (ROOT / lock).is_file()
+
+
+def test_only_the_runner_with_sdxl_has_a_compiler():
+    runner = {stage[0][1].partition(" AS ")[2]: stage[1:] for stage in stages("runner-image")[1:]}
+    (install,) = runner["system-sdxl"]
+    assert re.search(r"apt-get install .*--no-install-recommends gcc libc6-dev ", install[1])
+    assert runner["system-sketch"] == []
+    assert ("ARG", "EXTRAS=sketch") in stages("runner-image")[0]
+    assert not any("apt-get" in rest for name in DOCKERFILES for kind, rest in stages(name)[1] if kind == "RUN")
 
 
 def test_torch_is_the_one_of_pyproject():

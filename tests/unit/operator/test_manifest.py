@@ -147,6 +147,7 @@ def test_an_installed_model_is_named_by_its_folder_and_the_runtime_says_where_th
     mounts = {item["name"]: item for item in runner_of(made)["volumeMounts"]}
     assert env["DF_MODELS_ROOT"] == mounts["models"]["mountPath"] == "/srv/models"
     assert env["DF_HASH_CACHE_PATH"] == mounts["hashes"]["mountPath"] == manifest.HASHES_PATH
+    assert env["DF_SDXL_COMPILE_CACHE_PATH"].startswith(mounts["hashes"]["mountPath"] + "/")
     assert "readOnly" not in mounts["hashes"]
     assert [volume["name"] for volume in pod_of(made)["volumes"]][-2:] == ["models", "hashes"]
 
