@@ -99,7 +99,8 @@ def main() -> int:
         print(error, file=sys.stderr)  # noqa: T201 - a person's terminal
         return 2
     except OperationalError as error:
-        print(f"DF_DATABASE_URL: the database can't be reached: {error.orig}", file=sys.stderr)  # noqa: T201
+        cause = " ".join(str(error.orig).split())  # libpq writes several lines
+        print(f"DF_DATABASE_URL: the database can't be reached: {cause}", file=sys.stderr)  # noqa: T201
         return 3
     telemetry.logger("migrate").info("schema is at its target", revision=arguments.to)
     return 0
