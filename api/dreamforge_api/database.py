@@ -1,12 +1,12 @@
 """Running statements for requests: one deadline, one second try, one error when the database is away.
 
 Every answer is due within two seconds. A statement that has not come back by then keeps its connection and goes on
-behind the scenes (taking it back would wait for the same silent server); the request gets
-:class:`~dreamforge.errors.Unavailable`.
+behind the scenes, for a server that is only slow; the request gets :class:`~dreamforge.errors.Unavailable`. When even
+the server's own bound for a statement is over, there is no server: the connection is given up.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from psycopg import errors as pg
@@ -20,6 +20,8 @@ from dreamforge.errors import Unavailable
 from dreamforge_api.direct import DirectConnections
 
 ANSWER_WITHIN_SECONDS = 1.8
+#: After that: past ``statement_timeout`` (5 s), a living server has answered something.
+LATE_SECONDS = 4.0
 
 T = TypeVar("T")
 Parameters = Mapping[str, Any]
@@ -30,6 +32,10 @@ class LockTimeout(Unavailable):
     """Another transaction holds what this statement needs; it may do so for longer when its process is frozen."""
 
 
+class NoSchema(Unavailable):
+    """The database answers, and does not know the tables."""
+
+
 class Database:
     """Statements on an engine in autocommit: each is one round trip and one transaction."""
 
@@ -37,6 +43,7 @@ class Database:
         self._engine = engine
         self._direct = direct
         self._late: set[asyncio.Task[Any]] = set()
+        self._shared: dict[Executable, asyncio.Task[Any]] = {}
 
     async def rows(self, statement: Executable, parameters: Parameters | None = None) -> Sequence[RowMapping]:
         async def work(connection: AsyncConnection) -> Sequence[RowMapping]:
@@ -53,22 +60,45 @@ class Database:
         found = await self.rows(statement, parameters)
         return next(iter(found[0].values())) if found else None
 
+    async def shared(self, statement: Executable) -> Any:
+        """A scalar that is asked for again and again: on one connection at most, however long that takes.
+
+        Who asks while the statement is under way shares its answer.
+        """
+
+        async def work(connection: AsyncConnection) -> Any:
+            return (await connection.execute(statement)).scalar()
+
+        task = self._shared.get(statement)
+        if task is None or task.done():
+            task = self._shared[statement] = asyncio.create_task(self._attempts(work))
+        return await self._in_time(task)
+
     async def write(self, statement: TextClause, parameters: Parameters) -> list[tuple[Any, ...]]:
         """Run a statement that returns rows the short way. It may run twice."""
-        return await self._in_time(self._write(statement, parameters))
+        return await self._in_time(asyncio.create_task(self._write(statement, parameters)))
 
     async def run(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         """Run ``work`` on a connection. It must be right to run it twice: a dropped connection is tried again."""
-        return await self._in_time(self._attempts(work))
+        return await self._in_time(asyncio.create_task(self._attempts(work)))
 
-    async def _in_time(self, work: Coroutine[Any, Any, T]) -> T:
-        task = asyncio.create_task(work)
-        await asyncio.wait((task,), timeout=ANSWER_WITHIN_SECONDS)
+    async def _in_time(self, task: asyncio.Task[T]) -> T:
+        try:
+            await asyncio.wait((task,), timeout=ANSWER_WITHIN_SECONDS)
+        finally:  # the caller's patience may end first
+            if not task.done() and task not in self._late:
+                self._late.add(task)
+                task.add_done_callback(self._forget)
+                asyncio.get_running_loop().call_later(LATE_SECONDS, self._give_up, task)
         if task.done():
             return task.result()
-        self._late.add(task)
-        task.add_done_callback(self._forget)
         raise Unavailable("The database does not answer")
+
+    def _give_up(self, task: asyncio.Task[Any]) -> None:
+        """Cancel until it is over: psycopg's first answer is to ask the silent server, its second is to close."""
+        if not task.done():
+            task.cancel()
+            asyncio.get_running_loop().call_later(0.1, self._give_up, task)
 
     async def dispose(self) -> None:
         for task in self._late:
@@ -102,8 +132,9 @@ class Database:
 
     def _forget(self, task: asyncio.Task[Any]) -> None:
         self._late.discard(task)
-        if not task.cancelled() and (error := task.exception()):
-            _log.warning("a late statement failed", error=type(error).__name__)
+        error = None if task.cancelled() else task.exception()
+        if error or task.cancelled():
+            _log.warning("a late statement failed", error=type(error).__name__ if error else "no answer")
 
 
 def _translated(error: SQLAlchemyError) -> Exception:
@@ -122,7 +153,7 @@ def _meaning(error: pg.Error) -> Exception:
         case pg.LockNotAvailable():
             return LockTimeout("Another request is just writing this")
         case pg.UndefinedTable() | pg.UndefinedColumn():
-            return Unavailable("The database has not got its schema yet")
+            return NoSchema("The database has not got its schema yet")
         case pg.QueryCanceled():
             return Unavailable("The database is too slow")
         case pg.OperationalError() | pg.InterfaceError():

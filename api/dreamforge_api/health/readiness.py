@@ -11,7 +11,7 @@ from dreamforge.errors import DreamForgeError
 from dreamforge.storage.base import Storage
 from dreamforge_api import migrate
 from dreamforge_api.bus import Bus
-from dreamforge_api.database import Database
+from dreamforge_api.database import Database, NoSchema
 
 _WITHIN_SECONDS = 1.5
 _REVISION = text("SELECT version_num FROM alembic_version")
@@ -26,7 +26,10 @@ class Check(NamedTuple):
 
 
 class Readiness:
-    """Asks every part at once; a silent one counts as down after 1.5 s."""
+    """Asks every part at once; a silent one counts as down after 1.5 s.
+
+    Probes come every few seconds, whatever became of the last one: the database is asked one question, one at a time.
+    """
 
     def __init__(self, database: Database, bus: Bus, storage: Storage) -> None:
         self._database = database
@@ -34,24 +37,21 @@ class Readiness:
         self._storage = storage
 
     async def checks(self) -> list[Check]:
-        return list(
-            await asyncio.gather(
-                _bounded("database", self._ask_database),
-                _bounded("schema", self._ask_schema),
-                _bounded("redis", self._ask_redis),
-                _bounded("store", self._ask_store),
-            )
+        database, redis, store = await asyncio.gather(
+            _bounded("database", self._ask_database),
+            _bounded("redis", self._ask_redis),
+            _bounded("store", self._ask_store),
         )
+        if not database.ok:
+            return [database, database._replace(name="schema"), redis, store]
+        return [database._replace(detail="answers"), _schema(database.detail), redis, store]
 
     async def _ask_database(self) -> str:
-        await self._database.scalar(text("SELECT 1"))
-        return "answers"
-
-    async def _ask_schema(self) -> str:
-        found = await self._database.scalar(_REVISION)
-        if found != migrate.head():
-            raise DreamForgeError(f"at {found}, this code needs {migrate.head()}")
-        return f"at {found}"
+        """The schema's revision; empty when there is none."""
+        try:
+            return str(await self._database.shared(_REVISION) or "")
+        except NoSchema:
+            return ""
 
     async def _ask_redis(self) -> str:
         await self._bus.check()
@@ -60,6 +60,13 @@ class Readiness:
     async def _ask_store(self) -> str:
         await asyncio.to_thread(self._storage.check)
         return "reads and writes"
+
+
+def _schema(found: str) -> Check:
+    needed = migrate.head()
+    if found == needed:
+        return Check("schema", True, f"at {found}")
+    return Check("schema", False, f"at {found or 'nothing'}, this code needs {needed}")
 
 
 async def _bounded(name: str, ask: Callable[[], Awaitable[str]]) -> Check:

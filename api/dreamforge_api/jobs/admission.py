@@ -22,13 +22,14 @@ class Admission:
     def __init__(self, database: Database, limit: int) -> None:
         self._database = database
         self._limit = limit
+        self._depth = jobs.queue_depth(limit + 1)
         self._estimate = 0
         self._writing = 0
         self._careful_from = limit - limit // 10 - _MARGIN
 
     async def refresh(self) -> None:
         """Count again; called every second. Nothing above the limit needs an exact number."""
-        self._estimate = await self._database.scalar(jobs.queue_depth(self._limit + 1)) + self._writing
+        self._estimate = await self._database.shared(self._depth) + self._writing
 
     @contextmanager
     def writing(self) -> Iterator[int]:
@@ -44,7 +45,7 @@ class Admission:
         """Raises a 429 :class:`~dreamforge_api.problem.Problem` when the queue is full."""
         if self._estimate < self._careful_from:
             return
-        depth = await self._database.scalar(jobs.queue_depth(self._limit + 1))
+        depth = await self._database.scalar(self._depth)
         self._estimate = depth + self._writing
         if depth + held_before >= self._limit:
             raise busy(
