@@ -177,6 +177,7 @@ def h10(bench: Bench) -> Sequence[Row]:
             memory = rig.engine.end()
             if memory is not None:
                 left.ours.append((torch.cuda.memory_allocated() - before) / _MIB)
-                peak.ours.append(torch.cuda.max_memory_allocated() / _MIB / 1024)
-                peak.notes.append(f"reserved at the peak {memory.peak_mib:.0f} MiB, after {memory.end_mib:.0f} MiB")
+                peak.ours.append(memory.allocated_peak_mib / 1024)
+                told = f"reserved: peak {memory.reserved_peak_mib:.0f} MiB, after {memory.reserved_end_mib:.0f} MiB"
+                peak.notes.append(told)
     return [left, peak]

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from pydantic import Field
 
+from dreamforge.events import AllocatorMemory
 from dreamforge.settings import DfSettings, load
-from dreamforge_runner.backends.base import Item, Memory, OnStep
+from dreamforge_runner.backends.base import Item, OnStep
 from dreamforge_runner.backends.sdxl import SdxlBackend
 
 KIND = "sdxl-timed"
@@ -51,7 +52,7 @@ class TimedSdxl(SdxlBackend):
         self._items.append({"item": item.index, "entered": entered, "first_step": first})
         return latents
 
-    def end(self) -> Memory | None:
+    def end(self) -> AllocatorMemory | None:
         memory = super().end()
         for index, line in enumerate(self._items):
             if index:

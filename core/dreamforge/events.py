@@ -131,6 +131,18 @@ class LogWritten(_RunnerEvent):
     item_index: int | None = None
 
 
+class AllocatorMemory(BaseModel):
+    """What the backend's allocator says of a job, in MiB: given to tensors, and taken from the device for them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    allocated_start_mib: float = Field(description="When the job began, with its model loaded.")
+    allocated_peak_mib: float
+    allocated_end_mib: float
+    reserved_peak_mib: float
+    reserved_end_mib: float
+
+
 class GpuMeasured(_RunnerEvent):
     """GPU memory around an attempt (OR-001), in MiB; all ``None`` means it was not measured."""
 
@@ -141,6 +153,9 @@ class GpuMeasured(_RunnerEvent):
     end_mib: float | None
     clean: bool | None = Field(description="Back at the baseline; None when not measured.")
     child_discarded: bool
+    allocator: AllocatorMemory | None = Field(
+        None, description="The backend's own part of it; None when it did not get to say."
+    )
 
 
 class Failure(BaseModel):

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from dreamforge import receipt, telemetry
 from dreamforge.checkpoints import place
@@ -105,8 +106,7 @@ class Attempt:
         self._backend, self._source_type = "", ""
         self._checkpoint_hash: str | None = None
         self._oom_kills_before = faults.oom_kills()
-        self.backend_peak_mib: float | None = None
-        self.backend_end_mib: float | None = None
+        self.memory: dict[str, Any] | None = None
         self.manifest_sha256: str | None = None
 
     def find_work(self) -> bool:
@@ -216,10 +216,10 @@ class Attempt:
                 raise error
             case Halt(outcome):
                 raise Halted(outcome)
-            case wire.JobDone(peak, end):
-                self.child_busy, self.backend_peak_mib, self.backend_end_mib = False, peak, end
+            case wire.JobDone(memory):
+                self.child_busy, self.memory = False, memory
             case wire.Failed():
-                self.child_busy, self.backend_peak_mib = False, message.peak_mib
+                self.child_busy, self.memory = False, message.memory
                 raise JobError(ErrorCode(message.code), message.message, item_index=message.item_index)
             case ChildGone(_, returncode):
                 self.child_busy = False

@@ -22,12 +22,12 @@ from typing import Any, NamedTuple, NoReturn
 
 from dreamforge.crashpoints import CrashPoint, CrashSettings, arm_from, reach
 from dreamforge.errors import ErrorCode, JobError
-from dreamforge.events import Level
+from dreamforge.events import AllocatorMemory, Level
 from dreamforge.settings import load
 from dreamforge.spec import ModelRef, RenderParams
 from dreamforge_runner import prefetch, wire
 from dreamforge_runner.backends import registry
-from dreamforge_runner.backends.base import Backend, Batching, Item, Memory, Notice, OnStep, RenderCanceled
+from dreamforge_runner.backends.base import Backend, Batching, Item, Notice, OnStep, RenderCanceled
 
 _PR_SET_PDEATHSIG = 1
 #: Steps are told no oftener than this: readers see four a second, and a message costs more than a fast step may.
@@ -119,10 +119,7 @@ class RenderChild:
             case wire.RenderItems(indexes, seeds) if self._backend is not None:
                 self._render(self._backend, list(map(Item, indexes, seeds)))
             case wire.EndJob() | wire.Cancel() if self._backend is not None:
-                memory = self._end()
-                self._channel.send(
-                    wire.JobDone(memory.peak_mib, memory.end_mib) if memory else wire.JobDone(None, None)
-                )
+                self._channel.send(wire.JobDone(_figures(self._end())))
             case _Broken(error) if self._backend is not None:
                 raise error
             case _:
@@ -224,20 +221,23 @@ class RenderChild:
             message = f"Decoding raised {type(error).__name__}"
             self._commands.put(_Broken(JobError(ErrorCode.PROVIDER_ERROR, message, item_index=item.index)))
 
-    def _end(self) -> Memory | None:
+    def _end(self) -> AllocatorMemory | None:
         """Wait for the decoder, then free what the job used."""
         self._decoder.submit(int).result()
         backend, self._backend = self._backend, None
         return backend.end() if backend is not None else None
 
     def _fail(self, error: JobError) -> None:
-        memory: Memory | None = None
+        memory: AllocatorMemory | None = None
         try:
             memory = self._end()
         except Exception:  # noqa: BLE001 - the first error is the one to tell; the supervisor discards this process
             traceback.print_exc()
-        peak = memory.peak_mib if memory else None
-        self._channel.send(wire.Failed(error.code.value, error.message, error.item_index, peak))
+        self._channel.send(wire.Failed(error.code.value, error.message, error.item_index, _figures(memory)))
+
+
+def _figures(memory: AllocatorMemory | None) -> dict[str, Any] | None:
+    return memory.model_dump() if memory is not None else None
 
 
 class _File(NamedTuple):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from dreamforge import telemetry
 from dreamforge.errors import ErrorCode, JobError
-from dreamforge.events import AttemptFinished, AttemptStarted, Failure, GpuMeasured, Level, Outcome
+from dreamforge.events import AllocatorMemory, AttemptFinished, AttemptStarted, Failure, GpuMeasured, Level, Outcome
 from dreamforge.spec import RenderSpec
 from dreamforge.storage.base import Storage
 from dreamforge_runner import faults, gpu, warming
@@ -189,6 +189,7 @@ class Supervisor:
             end_mib=end,
             clean=clean,
             child_discarded=discarded,
+            allocator=attempt.memory if attempt else None,
         )
 
     def _finish(self, outbox: Outbox, ending: Ending, measured: GpuMeasured, manifest_sha256: str | None) -> Result:
@@ -230,13 +231,14 @@ def _failed(error: JobError) -> Ending:
 
 def _emit_without_nvml(attempt: Attempt | None, outbox: Outbox, *, discarded: bool) -> GpuMeasured:
     """The backend's own view is better than none."""
-    peak = attempt.backend_peak_mib if attempt else None
+    told = AllocatorMemory.model_validate(attempt.memory) if attempt and attempt.memory else None
     return outbox.emit(
         GpuMeasured,
-        source="none" if peak is None else "torch",
+        source="none" if told is None else "torch",
         start_mib=None,
-        peak_mib=peak,
-        end_mib=attempt.backend_end_mib if attempt else None,
+        peak_mib=told.reserved_peak_mib if told else None,
+        end_mib=told.reserved_end_mib if told else None,
         clean=None,
         child_discarded=discarded,
+        allocator=told,
     )

@@ -142,10 +142,9 @@ class ItemRendered(Message):
 
 @dataclass(frozen=True, slots=True)
 class JobDone(Message):
-    """The child freed what the job used; memory is the backend's own view, ``None`` without a device."""
+    """The child freed what the job used; ``memory`` as in :class:`~dreamforge.events.AllocatorMemory`."""
 
-    peak_mib: float | None
-    end_mib: float | None
+    memory: dict[str, Any] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +154,7 @@ class Failed(Message):
     code: str
     message: str
     item_index: int | None
-    peak_mib: float | None = None
+    memory: dict[str, Any] | None = None
 
 
 _TO_CHILD: tuple[type[Message], ...] = (Prepare, StartJob, RenderItems, EndJob, Cancel, Shutdown)

@@ -3,12 +3,22 @@
 from collections.abc import Sequence
 
 from dreamforge.errors import ErrorCode, JobError
+from dreamforge.events import AllocatorMemory
 from dreamforge.spec import ModelRef, RenderParams
-from dreamforge_runner.backends.base import Item, Memory, Notice, OnStep, Pixels, RenderCanceled
+from dreamforge_runner.backends.base import Item, Notice, OnStep, Pixels, RenderCanceled
+
+MEASURED = AllocatorMemory(
+    allocated_start_mib=7000,
+    allocated_peak_mib=9000.5,
+    allocated_end_mib=7001,
+    reserved_peak_mib=9500,
+    reserved_end_mib=7100,
+)
 
 
 class BatchingBackend:
-    """Prompts: ``fine``; ``crowded`` has memory for one item only; ``noticed`` decodes with a remark."""
+    """Prompts: ``fine``; ``crowded`` has memory for one item only; ``noticed`` decodes with a remark; ``measured``
+    tells of memory."""
 
     name = "batching"
     digital_source_type = "algorithmicMedia"
@@ -46,5 +56,5 @@ class BatchingBackend:
         notice = Notice("vae.overflow", "decoded again") if self._params.prompt == "noticed" else None
         return Pixels(self._params.width, self._params.height, bytes(size * 3), f"together={latents}", notice)
 
-    def end(self) -> Memory | None:
-        return None
+    def end(self) -> AllocatorMemory | None:
+        return MEASURED if self._params.prompt == "measured" else None

@@ -6,8 +6,9 @@ import threading
 from collections.abc import Sequence
 
 from dreamforge.errors import ErrorCode, JobError
+from dreamforge.events import AllocatorMemory
 from dreamforge.spec import ModelRef, RenderParams
-from dreamforge_runner.backends.base import Item, Memory, Notice, OnStep, Pixels, RenderCanceled
+from dreamforge_runner.backends.base import Item, Notice, OnStep, Pixels, RenderCanceled
 
 
 class FaultyBackend:
@@ -57,7 +58,7 @@ class FaultyBackend:
         size = self._params.width * self._params.height
         return Pixels(self._params.width, self._params.height, bytes([latents % 256]) * size * 3)
 
-    def end(self) -> Memory | None:
+    def end(self) -> AllocatorMemory | None:
         return None
 
     @staticmethod

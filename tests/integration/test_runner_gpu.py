@@ -17,6 +17,7 @@ from dreamforge_runner.outbox import Outbox
 from dreamforge_runner.settings import RunnerSettings
 from dreamforge_runner.spool import Header, Spool
 from dreamforge_runner.supervisor import Supervisor
+from tests.integration.batching_backend import MEASURED
 from tests.integration.runner_kit import make_spec
 
 
@@ -41,7 +42,11 @@ def device() -> Device:
 @pytest.fixture
 def supervisor(tmp_path: Path, device: Device) -> Iterator[Supervisor]:
     one = Supervisor(
-        load(RunnerSettings, fake_runner=True),
+        load(
+            RunnerSettings,
+            fake_runner=True,
+            runner_plugins={"batching": "tests.integration.batching_backend:BatchingBackend"},
+        ),
         FilesystemStore(tmp_path / "objects", None),
         keep_child=True,
         open_gauge=lambda _: (gpu.Gauge(device.read), ""),
@@ -104,3 +109,24 @@ def test_a_job_that_never_got_a_child_is_measured_too(supervisor: Supervisor, de
     broken = spec.model_copy(update={"model": spec.model.model_copy(update={"kind": "unknown"})})
     told = measure(supervisor, tmp_path, broken)
     assert (told.source, told.start_mib, told.clean) == ("nvml", 500, True)
+
+
+def test_the_backends_own_figures_stand_beside_the_devices(supervisor: Supervisor, device: Device, tmp_path: Path):
+    device.held_by_child = 7000
+    told = measure(supervisor, tmp_path, make_spec("measured", kind="batching"))
+    assert (told.source, told.end_mib) == ("nvml", 7500)
+    assert told.allocator == MEASURED
+    assert measure(supervisor, tmp_path / "silent", make_spec("fine", kind="batching")).allocator is None
+
+
+def test_without_nvml_the_backends_figures_are_all_there_is(tmp_path: Path):
+    plugins = {"batching": "tests.integration.batching_backend:BatchingBackend"}
+    store = FilesystemStore(tmp_path / "objects", None)
+    settings = load(RunnerSettings, fake_runner=True, runner_plugins=plugins)
+    supervisor = Supervisor(settings, store, keep_child=True, open_gauge=lambda _: (None, "no NVML"))
+    try:
+        told = measure(supervisor, tmp_path, make_spec("measured", kind="batching"))
+    finally:
+        supervisor.close()
+    assert (told.source, told.start_mib, told.peak_mib, told.end_mib) == ("torch", None, 9500, 7100)
+    assert told.allocator == MEASURED

@@ -410,7 +410,8 @@ def test_memory_is_told_only_where_it_was_measured(backend: SdxlBackend):
     memory = backend.end()
     if torch.cuda.is_available():
         assert memory is not None
-        assert 0 < memory.end_mib <= memory.peak_mib
+        assert 0 < memory.allocated_end_mib <= memory.reserved_end_mib <= memory.reserved_peak_mib
+        assert memory.allocated_start_mib < memory.allocated_peak_mib <= memory.reserved_peak_mib
     else:
         assert memory is None
 

@@ -185,6 +185,9 @@ class Projector:
                 f"GPU memory start {event.start_mib} MiB, peak {event.peak_mib} MiB, end {event.end_mib} MiB, "
                 f"{'clean' if event.clean else 'not clean'}"
             )
+        if (own := event.allocator) is not None:
+            peaks = f"{own.allocated_peak_mib:.0f} MiB allocated, {own.reserved_peak_mib:.0f} MiB reserved"
+            message += f"; the backend's peak {peaks}"
         level = Level.WARNING if event.clean is False else Level.INFO
         figures = event.model_dump(mode="json", exclude={"seq", "ts", "type"})
         payload = {**_log_payload(level, "gpu.memory", message), "gpu": figures}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from dreamforge.errors import DreamForgeError
-from dreamforge.events import Level, Stage
+from dreamforge.events import AllocatorMemory, Level, Stage
 from dreamforge.spec import ModelRef, RenderParams
 
 
@@ -48,14 +48,6 @@ class Pixels:
     notice: Notice | None = None
 
 
-@dataclass(frozen=True)
-class Memory:
-    """The backend's own view of device memory since ``begin``, in MiB."""
-
-    peak_mib: float
-    end_mib: float
-
-
 #: Called with the number of denoise steps done; returns False when the item must stop (``RenderCanceled``).
 OnStep = Callable[[int], bool]
 #: Called when a slow phase begins, so that a reader sees why nothing moves.
@@ -88,8 +80,8 @@ class Backend(Protocol):
         """Latents to pixels; called on another thread while the next ``denoise`` runs."""
         ...
 
-    def end(self) -> Memory | None:
-        """Free what the job used, keep the model; ``None`` when there is no device memory to speak of."""
+    def end(self) -> AllocatorMemory | None:
+        """Free what the job used, keep the model; its device memory since ``begin``, if it has any."""
         ...
 
 

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw, ImageFilter
 
+from dreamforge.events import AllocatorMemory
 from dreamforge.spec import ModelRef, RenderParams
-from dreamforge_runner.backends.base import Item, Memory, Notice, OnStep, Pixels, RenderCanceled
+from dreamforge_runner.backends.base import Item, Notice, OnStep, Pixels, RenderCanceled
 
 _RIDGES = 6
 _Rgb = tuple[int, int, int]
@@ -74,7 +75,7 @@ class SketchBackend:
         smooth = latents.filter(ImageFilter.SMOOTH)
         return Pixels(smooth.width, smooth.height, smooth.tobytes())
 
-    def end(self) -> Memory | None:
+    def end(self) -> AllocatorMemory | None:
         self._params = None
         return None
 

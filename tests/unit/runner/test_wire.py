@@ -37,7 +37,7 @@ MESSAGES = [
     wire.Denoised(0),
     wire.ItemRendered(0, 2, 1, b"\x00\xff\n{}A"),
     wire.ItemRendered(0, 2, 1, b"rgbrgb", "hopper@1"),
-    wire.JobDone(None, 12.5),
+    wire.JobDone({"reserved_end_mib": 12.5}),
     wire.Failed("gpu_oom", "too little", None),
 ]
 

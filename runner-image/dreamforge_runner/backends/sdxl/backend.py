@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from dreamforge.checkpoints import configuration, digest, place, sdxl
 from dreamforge.errors import ErrorCode, JobError
+from dreamforge.events import AllocatorMemory
 from dreamforge.settings import load
 from dreamforge.spec import ModelRef, RenderParams
-from dreamforge_runner.backends.base import Item, Memory, Notice, OnStep, Pixels
+from dreamforge_runner.backends.base import Item, Notice, OnStep, Pixels
 from dreamforge_runner.backends.sdxl.plan_settings import PlanSettings
 from dreamforge_runner.backends.sdxl.settings import SdxlSettings
 
@@ -80,7 +81,7 @@ class SdxlBackend:
     def decode(self, latents: Any) -> Pixels:
         return self._engine.decode(latents)
 
-    def end(self) -> Memory | None:
+    def end(self) -> AllocatorMemory | None:
         return self._engine.end()
 
 

@@ -1,11 +1,12 @@
 """The projection, against a model of what any sequence of a runner's events must leave behind."""
 
+import json
 from uuid import uuid4
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dreamforge.events import LogWritten, RunnerEvent
+from dreamforge.events import AllocatorMemory, LogWritten, RunnerEvent
 from dreamforge.jobs import ItemState, JobState
 from dreamforge_api.worker.projection import JobView, Projector
 from tests.jobs import NOW, Runner
@@ -107,3 +108,13 @@ def test_the_gpu_verdict_is_a_log_line_people_can_read() -> None:
     assert (row.code, row.level) == ("gpu.memory", "warning")
     assert "peak 90.0 MiB" in row.message
     assert "not clean" in row.message
+    own = AllocatorMemory(
+        allocated_start_mib=20,
+        allocated_peak_mib=70,
+        allocated_end_mib=21,
+        reserved_peak_mib=75,
+        reserved_end_mib=30,
+    )
+    row = project(job, [measured.model_copy(update={"allocator": own})]).changes.rows[0]
+    assert row.message.endswith("the backend's peak 70 MiB allocated, 75 MiB reserved")
+    assert json.loads(row.payload)["gpu"]["allocator"] == own.model_dump()

@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 import torch
 
 from dreamforge.errors import DreamForgeError, ErrorCode, JobError
-from dreamforge.events import Level
+from dreamforge.events import AllocatorMemory, Level
 from dreamforge.spec import RenderParams
-from dreamforge_runner.backends.base import Item, Memory, Notice, OnStep, Pixels
+from dreamforge_runner.backends.base import Item, Notice, OnStep, Pixels
 from dreamforge_runner.backends.sdxl import capacity, faults
 from dreamforge_runner.backends.sdxl.compile_cache import CompileCache
 from dreamforge_runner.backends.sdxl.engine import compiling, loading
@@ -114,15 +114,21 @@ class Engine:
     def decode(self, latents: Latents) -> Pixels:
         return self._guarded(lambda: self._decode(latents))
 
-    def end(self) -> Memory | None:
-        """Drop the job's tensors and give cached blocks back; figures are what torch had reserved."""
+    def end(self) -> AllocatorMemory | None:
+        """Drop the job's tensors and give cached blocks back."""
         self._job = None
         gc.collect()
         self._keep_kernels()
         if self._where != "cuda":
             return None
         torch.cuda.empty_cache()
-        return Memory(peak_mib=torch.cuda.max_memory_reserved() / _MIB, end_mib=torch.cuda.memory_reserved() / _MIB)
+        return AllocatorMemory(
+            allocated_start_mib=self._resident_bytes / _MIB,
+            allocated_peak_mib=torch.cuda.max_memory_allocated() / _MIB,
+            allocated_end_mib=torch.cuda.memory_allocated() / _MIB,
+            reserved_peak_mib=torch.cuda.max_memory_reserved() / _MIB,
+            reserved_end_mib=torch.cuda.memory_reserved() / _MIB,
+        )
 
     def _unload(self) -> None:
         self._job = self._pipe = self._scheduler_config = self._decoder = None
