@@ -73,6 +73,9 @@ async def start(settings: kopf.OperatorSettings, **_: Any) -> None:
     _configure(settings)
     gc.collect()
     gc.freeze()  # else each full collection walks all modules, and every look waits for it
+    # What is read is JSON, thousands of containers a page and no cycle: to look for some costs more than to read it
+    # (a full pass over 3,000 RenderJobs: 0.39 s of CPU with the default, 0.22 s with this).
+    gc.set_threshold(25_000, 20, 20)
     Process.cluster = await KubernetesCluster.connect(own.namespace)
     announcer = None
     if own.redis_url:
