@@ -2,7 +2,7 @@
 
 Every answer is due within two seconds. A statement that has not come back by then keeps its connection and goes on
 behind the scenes, for a server that is only slow; the request gets :class:`~dreamforge.errors.Unavailable`. When even
-the server's own bound for a statement is over, there is no server: the connection is given up.
+the server's own bound for a statement is over, there is no server: all connections to it are given up.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ class Database:
     def __init__(self, engine: AsyncEngine, direct: DirectConnections) -> None:
         self._engine = engine
         self._direct = direct
-        self._late: set[asyncio.Task[Any]] = set()
+        self._late: dict[asyncio.Task[Any], asyncio.Task[None]] = {}
         self._shared: dict[Executable, asyncio.Task[Any]] = {}
 
     async def rows(self, statement: Executable, parameters: Parameters | None = None) -> Sequence[RowMapping]:
@@ -87,21 +87,28 @@ class Database:
             await asyncio.wait((task,), timeout=ANSWER_WITHIN_SECONDS)
         finally:  # the caller's patience may end first
             if not task.done() and task not in self._late:
-                self._late.add(task)
-                task.add_done_callback(self._forget)
-                asyncio.get_running_loop().call_later(LATE_SECONDS, self._give_up, task)
+                self._late[task] = asyncio.create_task(self._see_to(task))
         if task.done():
             return task.result()
         raise Unavailable("The database does not answer")
 
-    def _give_up(self, task: asyncio.Task[Any]) -> None:
-        """Cancel until it is over: psycopg's first answer is to ask the silent server, its second is to close."""
+    async def _see_to(self, task: asyncio.Task[Any]) -> None:
+        """Wait for a late statement, up to a bound."""
+        await asyncio.wait((task,), timeout=LATE_SECONDS)
         if not task.done():
+            await self._engine.dispose()
+            await self._direct.close()
+        while not task.done():  # canceled once, psycopg asks the silent server; canceled again, it closes
             task.cancel()
-            asyncio.get_running_loop().call_later(0.1, self._give_up, task)
+            await asyncio.wait((task,), timeout=0.1)
+        del self._late[task]
+        error = None if task.cancelled() else task.exception()
+        if error or task.cancelled():
+            _log.warning("a late statement failed", error=type(error).__name__ if error else "no answer")
 
     async def dispose(self) -> None:
-        for task in self._late:
+        for task, seen_to in self._late.items():
+            seen_to.cancel()
             task.cancel()
         await self._direct.close()
         await self._engine.dispose()
@@ -129,12 +136,6 @@ class Database:
     async def _once(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         async with self._engine.connect() as connection:
             return await work(connection)
-
-    def _forget(self, task: asyncio.Task[Any]) -> None:
-        self._late.discard(task)
-        error = None if task.cancelled() else task.exception()
-        if error or task.cancelled():
-            _log.warning("a late statement failed", error=type(error).__name__ if error else "no answer")
 
 
 def _translated(error: SQLAlchemyError) -> Exception:

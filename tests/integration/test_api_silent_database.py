@@ -57,31 +57,39 @@ def on_database(url: str, work: Callable[[Database, AsyncEngine], Awaitable[None
     assert asyncio.run(whole()) == []
 
 
-def in_use(engine: AsyncEngine) -> int:
-    return cast("QueuePool", engine.pool).checkedout()
+def pool_of(engine: AsyncEngine) -> QueuePool:
+    return cast("QueuePool", engine.pool)
 
 
-async def until_none_is_in_use(engine: AsyncEngine) -> None:
+async def until_none_is_in_use(pool: QueuePool) -> None:
     async with asyncio.timeout(20):
-        while in_use(engine):  # noqa: ASYNC110 - the pool tells nobody
+        while pool.checkedout():  # noqa: ASYNC110 - the pool tells nobody
+            await asyncio.sleep(0.02)
+
+
+async def until_ready(readiness: Readiness) -> None:
+    async with asyncio.timeout(20):
+        while not all(check.ok for check in await readiness.checks()):  # noqa: ASYNC110 - as a prober does
             await asyncio.sleep(0.02)
 
 
 def test_probes_of_a_silent_database_hold_one_connection(
-    tmp_path: Path, relay: SilentRelay, relayed_url: str, redis_url: str
+    tmp_path: Path, relay: SilentRelay, relayed_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(api_database, "LATE_SECONDS", 600)
+
     async def work(database: Database, engine: AsyncEngine) -> None:
         bus = Bus(redis_url)
         readiness = Readiness(database, bus, FilesystemStore(tmp_path, signing_key=SIGNING_KEY))
-        assert all(check.ok for check in await readiness.checks())
+        await until_ready(readiness)
         relay.silence()
         for _ in range(2):
             seen = await asyncio.gather(*(readiness.checks() for _ in range(6)))
             assert [check.name for check in seen[0] if not check.ok] == ["database", "schema"]
-            assert in_use(engine) == 1
+            assert pool_of(engine).checkedout() == 1
         relay.speak()
-        await until_none_is_in_use(engine)
-        assert all(check.ok for check in await readiness.checks())
+        await until_none_is_in_use(pool_of(engine))
+        await until_ready(readiness)
         await bus.close()
 
     on_database(relayed_url, work)
@@ -95,27 +103,31 @@ def test_a_statement_whose_caller_was_canceled_is_still_looked_after(relay: Sile
             async with asyncio.timeout(0.2):
                 await database.scalar(ONE)
         gc.collect()
-        assert in_use(engine) == 1
+        pool = pool_of(engine)
+        assert pool.checkedout() == 1
         relay.close()  # it fails, and so does its second try
-        await until_none_is_in_use(engine)
+        await until_none_is_in_use(pool)
 
     on_database(relayed_url, work)
 
 
-def test_a_connection_that_stays_silent_is_given_up(
+def test_connections_that_stay_silent_are_given_up(
     relay: SilentRelay, relayed_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(api_database, "LATE_SECONDS", 0.2)
 
     async def work(database: Database, engine: AsyncEngine) -> None:
-        await database.scalar(ONE)
+        pool = pool_of(engine)
+        async with engine.connect(), engine.connect(), engine.connect():
+            pass
+        assert pool.checkedin() == 3
         relay.silence()
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.2):
                 await database.scalar(ONE)
-        await until_none_is_in_use(engine)
+        await until_none_is_in_use(pool)
         relay.move()
-        assert await database.scalar(ONE) == 1
+        assert await database.scalar(ONE) == 1, "the other two were not tried first"
 
     on_database(relayed_url, work)
 
@@ -125,10 +137,11 @@ def test_requests_are_served_once_the_database_is_back_elsewhere(
 ) -> None:
     with Api(tmp_path, relayed_url, redis_url) as api:
         made = api.create()
-        relay.silence()
         with ThreadPoolExecutor(12) as pool:
+            list(pool.map(lambda _: api.client.get("/v1/jobs"), range(100)))  # every connection of the pool is open
+            relay.silence()
             probes = pool.map(lambda _: api.client.get("/readyz").status_code, range(12))
             assert set(probes) == {503}
         relay.move()
-        poll(lambda: api.client.get(made["urls"]["self"]).status_code == 200, "requests are served", 30)
-        poll(lambda: api.client.get("/readyz").status_code == 200, "readiness", 30)
+        poll(lambda: api.client.get(made["urls"]["self"]).status_code == 200, "requests are served", 60)
+        poll(lambda: api.client.get("/readyz").status_code == 200, "readiness", 60)
