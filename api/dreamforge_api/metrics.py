@@ -74,7 +74,7 @@ DEADLINES = Counter("dreamforge_deadlines_missed_total", "Jobs ended by a deadli
 DEAD_JOBS = Counter("dreamforge_dead_jobs_total", "Jobs that became dead letters, by error class.", ["code"])
 RETENTION_REMOVED = Counter(
     "dreamforge_retention_removed_total",
-    "What retention removed: artifact, object, orphan, event, idempotency_key, job.",
+    "What retention removed: artifact, object, orphan, event, idempotency_key, job, model_event.",
     ["kind"],
 )
 RETENTION_DONE = Gauge(

@@ -1,4 +1,5 @@
-"""What is kept how long: images, events, whole jobs by the age of the job's end, replay keys by their expiry.
+"""What is kept how long: images, events, whole jobs by the age of the job's end, replay keys by their expiry,
+what happened to models by its own age.
 
     python -m dreamforge_api.worker.retention --dry-run     say what would go
     python -m dreamforge_api.worker.retention               one pass, now
@@ -17,7 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -34,6 +35,7 @@ from dreamforge.keys import manifest_key
 from dreamforge.storage.base import Storage, StorageError
 from dreamforge.storage.factory import open_storage
 from dreamforge_api import metrics
+from dreamforge_api.worker.ages import Policy, past
 from dreamforge_api.worker.orphans import orphans
 from dreamforge_api.worker.settings import RetentionSettings
 
@@ -44,27 +46,6 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NIL = UUID(int=0)
 #: Removing a job takes its items, steps and attempts along, up to some hundred rows.
 _JOBS = 20
-
-
-@dataclass(frozen=True)
-class Policy:
-    """Ages in hours; 0 keeps for ever."""
-
-    objects_hours: float = 24.0
-    events_hours: float = 168.0
-    jobs_hours: float = 720.0
-    orphan_grace_hours: float = 24.0
-    #: Rows per transaction.
-    batch: int = 200
-
-    @classmethod
-    def of(cls, given: RetentionSettings) -> "Policy":
-        return cls(
-            given.retention_objects_hours,
-            given.retention_events_hours,
-            given.retention_jobs_hours,
-            given.retention_orphan_grace_hours,
-        )
 
 
 @dataclass
@@ -94,32 +75,20 @@ class Retention:
         with self._alone() as alone:
             if not alone:
                 return None
-            for duty in (self._old_keys, self._old_objects, self._old_events, self._old_jobs, self._orphans):
+            for duty in (
+                self._old_keys,
+                self._old_objects,
+                self._old_events,
+                self._old_jobs,
+                self._old_model_events,
+                self._orphans,
+            ):
                 if not stopping():
                     duty(stopping)
         if self.removed:
             log.info("retention removed what was past its age", removed=dict(self.removed))
         metrics.RETENTION_DONE.set_to_current_time()
         return self.removed
-
-    def forecast(self) -> Iterator[tuple[str, int, str]]:
-        """``kind, how many, detail`` of what a pass would remove; changes nothing. A job that goes takes its images
-        and events along, so the kinds overlap."""
-        policy = self.policy
-        for kind, statement, hours in (
-            ("idempotency_key", statements.COUNT_KEYS, None),
-            ("artifact", statements.COUNT_ARTIFACTS, _soonest(policy.objects_hours, policy.jobs_hours)),
-            ("event", statements.COUNT_EVENTS, _soonest(policy.events_hours, policy.jobs_hours)),
-            ("job", statements.COUNT_JOBS, policy.jobs_hours),
-        ):
-            if hours == 0:
-                continue
-            with self.engine.connect() as connection:
-                row = connection.execute(statement, {} if hours is None else {"hours": hours}).one()
-            yield kind, row.rows, f"{row.bytes} bytes" if kind == "artifact" else ""
-        if policy.orphan_grace_hours:
-            for found in orphans(self.engine, self.storage, self._grace_began()):
-                yield "orphan", 1, f"{found.key} ({found.size_bytes} bytes)"
 
     def _old_keys(self, stopping: Callable[[], bool]) -> None:
         self._repeat("idempotency_key", statements.REMOVE_KEYS, {}, stopping)
@@ -144,12 +113,16 @@ class Retention:
                 gone = connection.execute(statements.REMOVE_JOBS, _ids(jobs)).all()
             self._count("job", len(gone))
 
+    def _old_model_events(self, stopping: Callable[[], bool]) -> None:
+        if hours := self.policy.model_events_hours:
+            self._repeat("model_event", statements.REMOVE_MODEL_EVENTS, {"hours": hours}, stopping)
+
     def _orphans(self, stopping: Callable[[], bool]) -> None:
         """Now and then only: the whole store is listed for it."""
         hours = self.policy.orphan_grace_hours
         if not hours or time.monotonic() - self._orphans_at < hours * 3600 / 24:
             return
-        for found in orphans(self.engine, self.storage, self._grace_began()):
+        for found in orphans(self.engine, self.storage, self.policy.grace_began()):
             if stopping():
                 return
             self.storage.delete(found.key)
@@ -221,9 +194,6 @@ class Retention:
                 if alone and not connection.invalidated:
                     connection.execute(statements.UNLOCK, {"key": _LOCK})
 
-    def _grace_began(self) -> datetime:
-        return datetime.now(UTC) - timedelta(hours=self.policy.orphan_grace_hours)
-
     def _count(self, kind: str, number: int) -> None:
         if number:
             self.removed[kind] += number
@@ -232,11 +202,6 @@ class Retention:
 
 def _ids(jobs: list[Row[Any]]) -> dict[str, Any]:
     return {"jobs": [job.id for job in jobs]}
-
-
-def _soonest(*hours: float) -> float:
-    """The first of these ages; 0 when none is set."""
-    return min((given for given in hours if given), default=0)
 
 
 def run(retention: Retention, interval_seconds: float, stop: threading.Event) -> None:
@@ -275,7 +240,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _told(retention: Retention, *, dry: bool) -> Iterator[str]:
     if dry:
-        for kind, number, detail in retention.forecast():
+        for kind, number, detail in past(retention.engine, retention.storage, retention.policy):
             yield f"would remove  {kind:<16}{number:>9}  {detail}".rstrip()
         return
     removed = retention.sweep()

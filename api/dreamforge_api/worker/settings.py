@@ -31,6 +31,9 @@ class RetentionSettings(StorageSettings):
         ge=0,
         description="Objects below a job's prefix that no row names are removed at this age; 0 keeps them for ever.",
     )
+    retention_model_events_hours: float = Field(
+        2160, ge=0, description="What happened to models is forgotten at this age; 0 keeps it for ever."
+    )
     retention_interval_seconds: float = Field(
         300, ge=0, description="Between two passes of retention in the worker; 0 switches them off."
     )

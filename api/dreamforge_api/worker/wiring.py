@@ -15,12 +15,13 @@ from dreamforge.storage.factory import open_storage
 from dreamforge.transport.redis import connect
 from dreamforge_api.execution.base import Executor
 from dreamforge_api.execution.local import LocalExecutor
+from dreamforge_api.worker.ages import Policy
 from dreamforge_api.worker.announced import ModelRule
 from dreamforge_api.worker.control import ControlLoop, ControlPolicy
 from dreamforge_api.worker.listener import Listener
 from dreamforge_api.worker.queue import IngestQueue
 from dreamforge_api.worker.registry_sync import RegistrySync
-from dreamforge_api.worker.retention import Policy, Retention
+from dreamforge_api.worker.retention import Retention
 from dreamforge_api.worker.retry import RetryPolicy
 from dreamforge_api.worker.settings import WorkerSettings
 from dreamforge_api.worker.signals import Signals, Waker

@@ -1,6 +1,6 @@
 """Statements of retention. Each removing one takes few rows, so that no lock is held for long.
 
-Cut-offs are ages in hours of ``finished_at``, which only a terminal job has: a live job is never among them.
+Cut-offs of jobs are ages in hours of ``finished_at``, which only a terminal job has: a live one is never among them.
 """
 
 from sqlalchemy import TextClause, text
@@ -52,6 +52,13 @@ DELETE FROM idempotency_keys WHERE (owner, key) IN (
   SELECT owner, key FROM idempotency_keys WHERE expires_at <= now() ORDER BY expires_at LIMIT :limit)
 """)
 
+#: Ids are in the order of time: only the oldest rows need a look, and no index on the time.
+REMOVE_MODEL_EVENTS: TextClause = text("""
+DELETE FROM model_events WHERE id IN (
+  SELECT id FROM (SELECT id, at FROM model_events ORDER BY id LIMIT :limit) oldest
+  WHERE at < now() - make_interval(secs => :hours * 3600.0))
+""")
+
 #: What a look at the store needs to know of the jobs its keys name.
 JOBS_OF_OBJECTS: TextClause = text("SELECT id, finished_at IS NOT NULL AS ended FROM jobs WHERE id = ANY(:jobs)")
 ARTIFACTS_OF_OBJECTS: TextClause = text("SELECT job_id, key FROM artifacts WHERE job_id = ANY(:jobs)")
@@ -65,4 +72,7 @@ COUNT_EVENTS: TextClause = text(
     f"SELECT count(*) AS rows FROM jobs j JOIN events e ON e.job_id = j.id WHERE {_ALL_PAST} AND {_REMOVABLE}"
 )
 COUNT_JOBS: TextClause = text(f"SELECT count(*) AS rows FROM jobs j WHERE {_ALL_PAST} AND {_MAY_GO}")
+COUNT_MODEL_EVENTS: TextClause = text(
+    "SELECT count(*) AS rows FROM model_events WHERE at < now() - make_interval(secs => :hours * 3600.0)"
+)
 COUNT_KEYS: TextClause = text("SELECT count(*) AS rows FROM idempotency_keys WHERE expires_at <= now()")

@@ -274,7 +274,7 @@ models = Table(
     CheckConstraint("NOT installed OR kind = 'sketch' OR local_path IS NOT NULL", name="installed_path"),
 )
 
-#: What happened to models, oldest first. Only ever added to, and kept when the model is removed.
+#: What happened to models, oldest first. Kept when the model is removed; goes by its age.
 model_events = Table(
     "model_events",
     metadata,

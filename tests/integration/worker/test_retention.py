@@ -16,8 +16,9 @@ from dreamforge.events import Failure, Outcome, RunnerEvent
 from dreamforge.keys import manifest_key
 from dreamforge.storage.base import StorageUnavailable
 from dreamforge.storage.filesystem import FilesystemStore
+from dreamforge_api.worker.ages import Policy
 from dreamforge_api.worker.ingest import ingest_batch, new_id
-from dreamforge_api.worker.retention import Policy, Retention
+from dreamforge_api.worker.retention import Retention
 from dreamforge_api.worker.retry import RetryPolicy
 from tests.jobs import STEP, Runner, create, rows
 from tests.servers.stack import clean_environment, until
@@ -54,6 +55,15 @@ class Kept:
         self.put(manifest_key(job_id, STEP), age_hours)
         self.age(job_id, age_hours)
         return job_id
+
+    def told_of_models(self, *ages_hours: float) -> None:
+        """Something happened to models, and nothing else ever did."""
+        query = text("""INSERT INTO model_events (at, model_id, kind)
+                        VALUES (now() - make_interval(secs => :s), 'gone@1', 'verified')""")
+        with self.engine.begin() as connection:
+            connection.exec_driver_sql("TRUNCATE model_events")
+            for hours in ages_hours:
+                connection.execute(query, {"s": hours * 3600})
 
     def age(self, job_id: UUID, hours: float) -> None:
         with self.engine.begin() as connection:
@@ -121,8 +131,15 @@ def test_a_job_goes_with_everything_even_when_only_jobs_have_an_age(kept: Kept) 
 def test_zero_keeps_for_ever(kept: Kept) -> None:
     old = kept.finished(1000 * DAY)
     kept.put(f"dreamforge/default/jobs/{new_id()}/generate/x.png", 1000 * DAY)
-    assert kept.sweep(Policy(0, 0, 0, 0)) == {}
+    kept.told_of_models(1000 * DAY)
+    assert kept.sweep(Policy(0, 0, 0, 0, 0)) == {}
     assert (kept.left("artifacts", old), kept.left("jobs", old)) == (2, 1)
+
+
+def test_what_happened_to_models_goes_by_its_own_age(kept: Kept) -> None:
+    kept.told_of_models(*[91 * DAY] * 7, 89 * DAY, 0)
+    assert kept.sweep(Policy(batch=3)) == {"model_event": 7}
+    assert rows(kept.engine, "SELECT count(*) AS n FROM model_events")[0]["n"] == 2
 
 
 def test_a_live_job_is_never_touched(kept: Kept) -> None:
@@ -243,11 +260,12 @@ def by_hand(kept: Kept, database_url: str, *arguments: str, **more: str) -> "sub
 def test_a_dry_run_says_what_would_go_and_removes_nothing(kept: Kept, database_url: str) -> None:
     old = kept.finished(31 * DAY)
     orphan = kept.put(f"dreamforge/default/jobs/{new_id()}/generate/x.png", 25)
+    kept.told_of_models(91 * DAY, 0)
     done = by_hand(kept, database_url, "--dry-run")
     assert done.returncode == 0, done.stderr
     said = {line.split()[2]: line.split()[3:] for line in done.stdout.splitlines()}
     assert said["artifact"] == ["2", "20", "bytes"]
-    assert said["job"] == ["1"]
+    assert (said["job"], said["model_event"]) == (["1"], ["1"])
     assert said["orphan"] == ["1", orphan, "(5", "bytes)"]
     assert (kept.left("artifacts", old), kept.objects(old)) == (2, 3)
     assert kept.store.head(orphan) is not None
