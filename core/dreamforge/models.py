@@ -48,6 +48,7 @@ class FileRole(StrEnum):
 
     CHECKPOINT = "checkpoint"
     CONFIG = "config"
+    CONVERTED = "converted"
 
 
 class ModelEvent(StrEnum):

@@ -15,17 +15,44 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from dreamforge.errors import DreamForgeError
 from dreamforge.jobs import StepName
-from dreamforge.models import MAX_ID, FileRole, ModelDescriptor, ModelFile, ModelKind, Provenance, Slug, Version
+from dreamforge.models import (
+    MAX_ID,
+    FileRole,
+    ModelDescriptor,
+    ModelFile,
+    ModelKind,
+    Provenance,
+    Sha256,
+    Slug,
+    Version,
+)
 from dreamforge.presets import Preset, PresetName
 
 DESCRIPTOR = "model.json"
 #: Where the configuration and tokenizers of a single-file checkpoint lie in its folder.
 CONFIG_FOLDER = "config"
+#: Below the root: what is under way, and the locks of models.
+STAGING = ".staging"
 _MAX_DESCRIPTOR_BYTES = 2**20
 
 
 class BadDescriptor(DreamForgeError):
     """The descriptor of a model's folder can't be read; the text says which and why."""
+
+
+class Conversion(BaseModel):
+    """The checkpoint once more, as runners load it quickest: a file for each part, in one number type."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    converter: int = Field(description="Version of the program that wrote the files; others are not loaded.")
+    source_sha256: Sha256 = Field(description="Of the checkpoint they were made from.")
+    dtype: str = Field(
+        pattern=r"^(bfloat16|float16|float32)$", description="The number type of their weights, by torch's name."
+    )
+    libraries: dict[str, str] = Field(description="Which versions of the libraries named the weights.")
+    original_kept: bool = Field(description="Whether the checkpoint is still there.")
+    files: tuple[ModelFile, ...] = Field(min_length=1)
 
 
 class InstalledModel(BaseModel):
@@ -41,6 +68,7 @@ class InstalledModel(BaseModel):
     source_uri: str = Field(description="The reference that fetches exactly these bytes again; no token in it.")
     provenance: Provenance
     files: tuple[ModelFile, ...] = Field(min_length=1)
+    conversion: Conversion | None = None
     capabilities: tuple[str, ...] = (StepName.GENERATE.value,)
     presets: dict[PresetName, Preset] = Field(default_factory=dict)
     verified_at: datetime
@@ -67,6 +95,24 @@ class InstalledModel(BaseModel):
     def checkpoint(self) -> ModelFile:
         """The file that the backend loads; the descriptor's first one of that role."""
         return next(file for file in self.files if file.role is FileRole.CHECKPOINT)
+
+    @property
+    def original_kept(self) -> bool:
+        """Whether the checkpoint itself should be there, and not its conversion alone."""
+        return self.conversion is None or self.conversion.original_kept
+
+    @property
+    def needed(self) -> tuple[ModelFile, ...]:
+        """Without any of these it can't be rendered; a conversion beside its checkpoint only saves time."""
+        if self.conversion is None or self.conversion.original_kept:
+            return self.files
+        return (*(file for file in self.files if file != self.checkpoint), *self.conversion.files)
+
+    @property
+    def present(self) -> tuple[ModelFile, ...]:
+        """All that should be on the disk."""
+        spare = self.conversion.files if self.conversion and self.conversion.original_kept else ()
+        return (*self.needed, *spare)
 
 
 class Found(NamedTuple):
@@ -117,6 +163,12 @@ def write(root: Path, model: InstalledModel) -> Path:
     return folder
 
 
+def lock_of(root: Path, folder: str) -> Path:
+    """The file that a command holds locked while it changes the model of that folder; never deleted."""
+    *above, name = folder.split("/")
+    return root.joinpath(STAGING, *above, f".{name}.lock")
+
+
 def sync_folder(folder: Path) -> None:
     """Make sure that the folder's names are on the disk: a rename alone does not outlive a power cut."""
     handle = os.open(folder, os.O_RDONLY)
@@ -128,7 +180,7 @@ def sync_folder(folder: Path) -> None:
 
 def problem_of(folder: Path, model: InstalledModel) -> str | None:
     """Why the model is not usable, by presence and size; the bytes are for ``dreamforge model verify``."""
-    for file in model.files:
+    for file in model.needed:
         path = folder / file.path
         try:
             status = path.stat()
@@ -157,7 +209,7 @@ def descriptor(root: Path, model: InstalledModel, problem: str | None) -> ModelD
         installed=problem is None,
         capabilities=model.capabilities,
         folder=model.folder,
-        files=model.files,
+        files=(*model.files, *(model.conversion.files if model.conversion else ())),
         provenance=model.provenance,
         presets=model.presets,
         verified_at=model.verified_at,

@@ -1,4 +1,4 @@
-"""``python -m dreamforge_runner once SPEC`` and ``python -m dreamforge_runner serve``."""
+"""``python -m dreamforge_runner once SPEC``, ``... serve``, and ``... convert FOLDER``."""
 
 import argparse
 import signal
@@ -13,6 +13,8 @@ from dreamforge.errors import ConfigurationError
 from dreamforge.settings import load
 from dreamforge.storage.factory import open_storage
 from dreamforge.storage.settings import StorageSettings
+from dreamforge_runner import convert as convert_command
+from dreamforge_runner.backends.sdxl.plan import Number
 from dreamforge_runner.once import Once
 from dreamforge_runner.serve import Server
 from dreamforge_runner.settings import RunnerSettings
@@ -20,13 +22,11 @@ from dreamforge_runner.settings import RunnerSettings
 
 def main() -> int:
     """The exit code: 0 or a class of ``dreamforge.errors``; 2 for wrong usage or settings."""
-    parser = argparse.ArgumentParser(prog="python -m dreamforge_runner", description="Renders jobs.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    once = commands.add_parser("once", help="render one spec file and exit with its class's code")
-    once.add_argument("spec", type=Path, help="path of a render spec (JSON)")
-    commands.add_parser("serve", help="take specs from Redis until told to stop")
-    arguments = parser.parse_args()
+    arguments = _parser().parse_args()
     try:
+        if arguments.command == "convert":
+            telemetry.configure("runner")
+            return convert_command.run(arguments.folder, arguments.dtype, keep_original=not arguments.drop_original)
         settings = load(RunnerSettings)
         telemetry.configure("runner", settings.log_level)
         arm_from(load(CrashSettings))
@@ -42,6 +42,24 @@ def main() -> int:
     _stop_on_signal(server.stop)
     server.run()
     return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m dreamforge_runner", description="Renders jobs.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    once = commands.add_parser("once", help="render one spec file and exit with its class's code")
+    once.add_argument("spec", type=Path, help="path of a render spec (JSON)")
+    commands.add_parser("serve", help="take specs from Redis until told to stop")
+    convert = commands.add_parser("convert", help="write an SDXL model once more, as runners load it quickest")
+    convert.add_argument("folder", type=Path, help="the model's folder, such as models/sdxl-checkpoint/ID")
+    convert.add_argument(
+        "--dtype",
+        type=Number,
+        choices=list(Number),
+        help="unset: what it is in already, else what this machine wants",
+    )
+    convert.add_argument("--drop-original", action="store_true", help="remove the checkpoint when that is done")
+    return parser
 
 
 def _stop_on_signal(stop: Callable[[], None]) -> None:

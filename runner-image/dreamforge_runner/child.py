@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
+from dreamforge.checkpoints import converted
 from dreamforge.crashpoints import CrashPoint, CrashSettings, arm_from, reach
 from dreamforge.errors import ErrorCode, JobError
 from dreamforge.events import AllocatorMemory, Level
@@ -55,7 +56,8 @@ class _Loaded(NamedTuple):
         if file is None:
             return model == self.model
         same_bytes = model.sha256 in (None, self.model.sha256, self.checkpoint_hash)
-        return model.path == self.model.path and same_bytes and model.size_bytes in (None, file.size)
+        same_size = model.size_bytes in (None, self.model.size_bytes, file.size)
+        return model.path == self.model.path and same_bytes and same_size
 
 
 class RenderChild:
@@ -129,7 +131,7 @@ class RenderChild:
         if (known := self._backends.get(target)) is not None:
             return known
         if model is not None and model.get("path"):
-            prefetch.begin(Path(model["path"]))
+            prefetch.begin(*converted.paths(Path(model["path"])))
         begun = time.perf_counter()
         backend = self._backends[target] = registry.load(target)
         seconds = time.perf_counter() - begun
@@ -258,7 +260,8 @@ def _identity(model: ModelRef) -> _File | None:
     if model.path is None:
         return None
     try:
-        status = os.stat(model.path)
+        # A checkpoint that was given up for its converted files has none: the first of these stands for it.
+        status = os.stat(model.path if os.path.lexists(model.path) else converted.paths(Path(model.path))[0])
     except (OSError, ValueError):
         return _NO_FILE
     return _File(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)

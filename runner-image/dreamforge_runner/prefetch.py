@@ -1,4 +1,4 @@
-"""Reads a model's file into the page cache while the libraries are imported: neither needs the other.
+"""Reads a model's files into the page cache while the libraries are imported: neither needs the other.
 
 Several readers, since one stream rarely fills a fast disk or a network volume. Nothing depends on it: what can't be
 read is told by the loading that follows.
@@ -14,21 +14,29 @@ _CHUNK_BYTES = 8 << 20
 _MEMINFO = Path("/proc/meminfo")
 
 
-def begin(path: Path) -> list[threading.Thread]:
-    """Start reading; a file that would take more than half of the free memory is left alone."""
+def begin(*paths: Path) -> list[threading.Thread]:
+    """Start reading; files that would take more than half of the free memory together are left alone."""
     try:
-        size = path.stat().st_size
+        sizes = {path: path.stat().st_size for path in paths}
     except (OSError, ValueError):
         return []
-    if size > available_bytes() // 2:
+    if sum(sizes.values()) > available_bytes() // 2:
         return []
     readers = [
         threading.Thread(target=_read, args=(path, size, number), name=f"prefetch-{number}", daemon=True)
+        for path, size in sizes.items()
         for number in range(min(_READERS, size // _CHUNK_BYTES + 1))
     ]
     for reader in readers:
         reader.start()
     return readers
+
+
+def hint(*paths: Path) -> None:
+    """Let the kernel read what is not in its cache yet; returns at once."""
+    for path in paths:
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
 
 
 def available_bytes(meminfo: Path = _MEMINFO) -> int:

@@ -86,7 +86,7 @@ class RegistrySync:
 
     def _changed(self, root: Path, folder: Path, model: InstalledModel) -> str | None:
         """Why the bytes are not those that were installed."""
-        for file in model.files:
+        for file in model.needed:
             try:
                 if self._sha256(folder / file.path, digest.memory_of(root)) != file.sha256:
                     return f"{file.path} has other bytes than those that were installed"

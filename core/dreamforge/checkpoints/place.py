@@ -7,7 +7,7 @@ runner joins that to its own root. Whatever the row says, what is loaded lies in
 from pathlib import Path
 
 from dreamforge import models_root
-from dreamforge.checkpoints import digest
+from dreamforge.checkpoints import converted, digest
 from dreamforge.checkpoints.refusals import invalid, missing
 from dreamforge.models import FileRole
 from dreamforge.models_root import DESCRIPTOR, BadDescriptor, InstalledModel
@@ -25,6 +25,9 @@ def located(model: ModelRef, root: Path | None) -> ModelRef:
         if model.path is None:
             raise missing(f"the model {model.id} lies in the models root, and DF_MODELS_ROOT is not set here")
         return model
+    above, _, name = model.folder_path.rpartition("/")
+    if converted.original_dropped(unkept := _inside(root, above) / name):
+        return model.model_copy(update={"path": str(unkept)})
     path = _inside(root, model.folder_path)
     if not path.is_dir():
         return model.model_copy(update={"path": str(path)})
@@ -32,7 +35,8 @@ def located(model: ModelRef, root: Path | None) -> ModelRef:
     if found.id != model.id:
         raise invalid(f"{path} holds the model {found.id}; {model.id} was asked for")
     file = found.checkpoint
-    checkpoint = _inside(root, f"{model.folder_path}/{file.path}")
+    below = f"{model.folder_path}/{file.path}"
+    checkpoint = _inside(root, below) if found.original_kept else root / below
     if model.sha256 not in (None, file.sha256):
         raise invalid(f"{path / DESCRIPTOR} has another sha256 for {file.path} than the one that was registered")
     return model.model_copy(

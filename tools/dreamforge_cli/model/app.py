@@ -2,6 +2,7 @@
 
 import typer
 
+from dreamforge_cli.model.convert import convert
 from dreamforge_cli.model.download import download
 from dreamforge_cli.model.listing import list_models
 from dreamforge_cli.model.upkeep import adopt, disable, enable, remove, verify
@@ -13,6 +14,7 @@ app = typer.Typer(
 app.command()(download)
 app.command("list")(list_models)
 app.command()(verify)
+app.command()(convert)
 app.command()(remove)
 app.command()(adopt)
 app.command()(enable)

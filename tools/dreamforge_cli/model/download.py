@@ -12,6 +12,7 @@ import typer
 from dreamforge import models_root
 from dreamforge.settings import load
 from dreamforge_cli import console
+from dreamforge_cli.model.convert import ConvertOption, right_after, wanted
 from dreamforge_cli.model.places import DataOption, Places, RootOption, edge, places, register
 from dreamforge_cli.models import progress, reference
 from dreamforge_cli.models.disk import size
@@ -48,6 +49,7 @@ def download(
             help="Take a file of CivitAI without clean scans; never one that they call dangerous.",
         ),
     ] = False,
+    convert: ConvertOption = None,
     json: Annotated[
         bool, typer.Option("--json", help="One JSON line a second, and one for each thing said.")
     ] = False,
@@ -63,10 +65,13 @@ def download(
     with edge(json, _KEPT):
         settings = load(ModelSettings)
         where = places(settings, root, data)
+        converting = wanted(settings, convert)
         limits = Limits(connections=parallel)
         with installer(settings, where, progress.reporter(json), limits, allow_unscanned) as install:
             outcome = install.install(ref, slug, name)
         told(where, outcome, json)
+        if converting:
+            right_after(where, outcome.folder, settings, json)
 
 
 @contextmanager

@@ -10,12 +10,14 @@ from typing import Annotated, Any
 
 import typer
 
+from dreamforge import models_root
 from dreamforge.errors import ConfigurationError, JobError, Unavailable
 from dreamforge.models import ModelDescriptor
+from dreamforge.models_root import Found
 from dreamforge_cli import console
 from dreamforge_cli.exits import SERVER_NOT_REACHABLE, WRONG_USAGE, stop
 from dreamforge_cli.models.disk import disk_error
-from dreamforge_cli.models.errors import IntegrityError, ModelError
+from dreamforge_cli.models.errors import BadReference, IntegrityError, ModelError
 from dreamforge_cli.models.settings import ModelSettings
 from dreamforge_cli.up.folder import DataFolder
 
@@ -28,6 +30,8 @@ DataOption = Annotated[
     typer.Option("--data", metavar="DIR", help="Folder of `dreamforge up`; .dreamforge unless told otherwise."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+ModelId = Annotated[str, typer.Argument(metavar="ID", help="As `model list` shows it; the part before @ is enough.")]
 
 INTERRUPTED = 130
 _NEEDS = ("sqlalchemy", "psycopg")
@@ -76,6 +80,24 @@ def register(where: Places, models: Iterable[ModelDescriptor]) -> str | None:
     except Unavailable as error:
         return str(error)
     return None
+
+
+def named(root: Path, model_id: str) -> list[Found]:
+    """The folders that an id or a slug means; raises :class:`BadReference` when none."""
+    found = having(root, model_id)
+    if not found:
+        raise unknown(root, model_id)
+    return found
+
+
+def unknown(root: Path, model_id: str) -> BadReference:
+    """What to say of an id that nothing has."""
+    return BadReference(f"no model {model_id!r} in {root}; `dreamforge model list --root {root}` shows what is there")
+
+
+def having(root: Path, model_id: str) -> list[Found]:
+    """The folders that an id or a slug means, if any."""
+    return [one for one in models_root.scan(root) if model_id in (one.folder.name, one.folder.name.partition("@")[0])]
 
 
 @contextmanager

@@ -12,16 +12,21 @@ from dreamforge.models_root import Found
 from dreamforge.settings import load
 from dreamforge_cli import console
 from dreamforge_cli.exits import JOB_FAILED
+from dreamforge_cli.model.convert import ConvertOption, right_after, wanted
 from dreamforge_cli.model.download import installer, told
 from dreamforge_cli.model.places import (
     DataOption,
     JsonOption,
+    ModelId,
     Places,
     RootOption,
     edge,
+    having,
+    named,
     open_registry,
     places,
     register,
+    unknown,
 )
 from dreamforge_cli.models import adopt as adoption
 from dreamforge_cli.models import progress, removal
@@ -29,8 +34,6 @@ from dreamforge_cli.models import verify as verification
 from dreamforge_cli.models.errors import BadReference
 from dreamforge_cli.models.settings import ModelSettings
 from dreamforge_cli.models.verify import Verdict
-
-ModelId = Annotated[str, typer.Argument(metavar="ID", help="As `model list` shows it; the part before @ is enough.")]
 
 
 def verify(
@@ -54,7 +57,7 @@ def verify(
         console.as_json({"items": [_item(verdict) for verdict in verdicts], "registered": reason is None})
     else:
         _show(where, verdicts, reason)
-    if any(verdict.problem for verdict in verdicts):
+    if not all(verdict.ok for verdict in verdicts):
         raise typer.Exit(JOB_FAILED)
 
 
@@ -72,7 +75,7 @@ def remove(
     """
     with edge(kept="Give the same command again to finish."):
         where = places(load(ModelSettings), root, data)
-        found = _found(where.root, model_id)
+        found = having(where.root, model_id)
         registry = None if where.database_url is None or force else open_registry(where)
         if not found:
             _remove_traces(where.root, model_id, registry)
@@ -93,7 +96,7 @@ def _remove_traces(root: Path, model_id: str, registry: Any) -> None:
         console.results.print(f"{console.harmless(', '.join(discarded))}: the unfinished download is removed")
         return
     if registry is None or not removal.forget(model_id, registry):
-        raise _unknown(root, model_id)
+        raise unknown(root, model_id)
     console.results.print(f"{console.harmless(model_id)} removed from the registry; its files were gone already")
 
 
@@ -134,6 +137,7 @@ def adopt(
     copy: Annotated[bool, typer.Option("--copy", help="Copy the bytes even where a hard link would do.")] = False,
     root: RootOption = None,
     data: DataOption = None,
+    convert: ConvertOption = None,
     json: JsonOption = False,
 ) -> None:
     """Make a checkpoint that lies on this machine a model like any other.
@@ -145,6 +149,7 @@ def adopt(
     with edge(json, "Nothing was installed."):
         settings = load(ModelSettings)
         where = places(settings, root, data)
+        converting = wanted(settings, convert)
         reporter = progress.reporter(json)
         with installer(settings, where, reporter) as install:
             reporter.started(file.name, {file.name: file.stat().st_size if file.is_file() else None})
@@ -152,27 +157,13 @@ def adopt(
             on_bytes = partial(reporter.here, file.name)
             outcome = adoption.adopt(where.root, file, wishes, on_bytes, install.configuration)
         told(where, outcome, json)
-
-
-def named(root: Path, model_id: str) -> list[Found]:
-    """The folders that an id or a slug means; raises :class:`BadReference` when none."""
-    found = _found(root, model_id)
-    if not found:
-        raise _unknown(root, model_id)
-    return found
-
-
-def _unknown(root: Path, model_id: str) -> BadReference:
-    return BadReference(f"no model {model_id!r} in {root}; `dreamforge model list --root {root}` shows what is there")
-
-
-def _found(root: Path, model_id: str) -> list[Found]:
-    return [one for one in models_root.scan(root) if model_id in (one.folder.name, one.folder.name.partition("@")[0])]
+        if converting:
+            right_after(where, outcome.folder, settings, json)
 
 
 def _sizes(found: list[Found]) -> dict[str, int | None]:
     return {
-        f"{one.folder.name}/{file.path}": file.size_bytes for one in found if one.model for file in one.model.files
+        f"{one.folder.name}/{file.path}": file.size_bytes for one in found if one.model for file in one.model.present
     }
 
 
@@ -182,14 +173,14 @@ def _settle(where: Places, verdicts: list[Verdict]) -> str | None:
     for verdict in verdicts:
         if verdict.model is None:
             continue
-        model = verdict.model if verdict.problem else verification.stamp(where.root, verdict.model)
+        model = verification.stamp(where.root, verdict.model) if verdict.ok else verdict.model
         described.append(models_root.descriptor(where.root, model, verdict.problem))
     return register(where, described)
 
 
 def _item(verdict: Verdict) -> dict[str, Any]:
     files = [{"path": file.path, "sha256": file.sha256, "problem": file.problem} for file in verdict.files]
-    return {"id": verdict.id, "ok": verdict.problem is None, "problem": verdict.problem, "files": files}
+    return {"id": verdict.id, "ok": verdict.ok, "problem": verdict.problem, "files": files}
 
 
 def _show(where: Places, verdicts: list[Verdict], reason: str | None) -> None:
@@ -203,6 +194,11 @@ def _show(where: Places, verdicts: list[Verdict], reason: str | None) -> None:
         if verdict.problem and verdict.model and verdict.model.provenance.source != "file":
             console.results.print(
                 f"  mend it: dreamforge model download {console.harmless(verdict.model.source_uri)}"
+            )
+        elif not verdict.ok and not verdict.problem:
+            console.results.print(
+                "  runners go on with the checkpoint; mend it: "
+                f"dreamforge model convert {console.harmless(verdict.id)}"
             )
     if reason:
         console.remarks.print(f"the registry was not told: {reason}")

@@ -94,7 +94,7 @@ class Installer:
     def _other_bytes(self, place: Path, known: InstalledModel) -> str | None:
         """What `verify` would find; files are read when nobody remembers their hash."""
         memory = digest.memory_of(self.root)
-        changed = [file.path for file in known.files if digest.sha256(place / file.path, memory) != file.sha256]
+        changed = [file.path for file in known.needed if digest.sha256(place / file.path, memory) != file.sha256]
         return f"{changed[0]} is not what was installed" if changed else None
 
     def _put_together(self, resolved: ResolvedModel, staging: Staging) -> Outcome:

@@ -31,6 +31,14 @@ class ModelSettings(DfSettings):
         description='JSON list of "host:port" that downloads may reach over plain http and at private addresses: '
         "mirrors inside a company, and tests.",
     )
+    model_convert: bool = Field(
+        default=False,
+        description="1: each checkpoint is converted right after it was installed, so that runners start sooner; "
+        "needs SDXL's libraries.",
+    )
+    model_keep_original: bool = Field(
+        default=True, description="0: a checkpoint is removed once its converted files are verified."
+    )
     hf_endpoint: str = Field(
         default="https://huggingface.co",
         pattern=_ENDPOINT,

@@ -12,11 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dreamforge import models_root
-from dreamforge.models_root import DESCRIPTOR, BadDescriptor, InstalledModel, sync_folder
+from dreamforge.models_root import DESCRIPTOR, STAGING, BadDescriptor, InstalledModel, lock_of, sync_folder
 from dreamforge_cli.models import disk
 from dreamforge_cli.models.errors import NotAllowed
-
-STAGING = ".staging"
 
 
 class Staging:
@@ -34,9 +32,10 @@ class Staging:
         """Hold the model for this process; ``on_wait`` is called when another one has it, before waiting for it."""
         with disk.errors_of(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
-            parent = _real_folder(self.root, self._parts[:-1])
+            _real_folder(self.root, self._parts[:-1])
             # Never deleted: a lock that is made anew under a waiting process would hold nobody back.
-            handle = os.open(parent / f".{self.room.name}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+            lock_file = lock_of(self.root, "/".join(self._parts[1:]))
+            handle = os.open(lock_file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
         with os.fdopen(handle, "r+") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

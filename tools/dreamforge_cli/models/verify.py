@@ -34,7 +34,10 @@ class FileVerdict:
 
 @dataclass(frozen=True)
 class Verdict:
-    """One folder of the models root. ``model`` is ``None`` when its descriptor can't be read."""
+    """One folder of the models root. ``model`` is ``None`` when its descriptor can't be read.
+
+    ``problem`` is why it can't be rendered; files that only save time may be wrong without one.
+    """
 
     folder: Path
     model: InstalledModel | None
@@ -45,6 +48,11 @@ class Verdict:
     def id(self) -> str:
         return self.model.id if self.model else self.folder.name
 
+    @property
+    def ok(self) -> bool:
+        """Nothing at all is wrong."""
+        return self.problem is None and not any(file.problem for file in self.files)
+
 
 def verify(root: Path, found: Iterable[Found], on_bytes: Callable[[str, int], None]) -> list[Verdict]:
     """Hash everything, as many files at a time as there are cores, the largest first.
@@ -53,7 +61,7 @@ def verify(root: Path, found: Iterable[Found], on_bytes: Callable[[str, int], No
     told, so that others see a change that size and time don't show.
     """
     models = list(found)
-    jobs = [(one, file) for one in models if one.model for file in one.model.files]
+    jobs = [(one, file) for one in models if one.model for file in one.model.present]
     jobs.sort(key=lambda job: -job[1].size_bytes)
     over = threading.Event()
 
@@ -107,8 +115,9 @@ def _file(root: Path, one: Found, file: ModelFile, on_bytes: Callable[[str, int]
 def _model(one: Found, by_file: dict[tuple[Path, str], FileVerdict]) -> Verdict:
     if one.model is None:
         return Verdict(one.folder, None, (), one.problem)
-    files = tuple(by_file[one.folder, file.path] for file in one.model.files)
-    wrong = [f"{file.path} {file.problem}" for file in files if file.problem]
+    files = tuple(by_file[one.folder, file.path] for file in one.model.present)
+    needed = {file.path for file in one.model.needed}
+    wrong = [f"{file.path} {file.problem}" for file in files if file.problem and file.path in needed]
     problem = one.problem or (wrong[0] if wrong else _unloadable(one.folder, one.model))
     return Verdict(one.folder, one.model, files, problem)
 
@@ -116,7 +125,10 @@ def _model(one: Found, by_file: dict[tuple[Path, str], FileVerdict]) -> Verdict:
 def _unloadable(folder: Path, model: InstalledModel) -> str | None:
     """What the runner would refuse, now that the bytes are right."""
     try:
-        check(folder, model.kind, model.checkpoint.path)
+        if model.original_kept:
+            check(folder, model.kind, model.checkpoint.path)
+        else:
+            configuration.check(folder / CONFIG_FOLDER)
     except JobError as error:
         return str(error)
     return None

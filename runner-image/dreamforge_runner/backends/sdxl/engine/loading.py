@@ -6,8 +6,12 @@ from typing import Any
 import diffusers
 import torch
 import transformers
-from diffusers import StableDiffusionXLPipeline
+from accelerate import init_empty_weights
+from diffusers import AutoencoderKL, StableDiffusionXLPipeline, UNet2DConditionModel
+from safetensors.torch import load_file
+from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
+from dreamforge.checkpoints import converted
 from dreamforge.errors import ErrorCode, JobError
 from dreamforge_runner.backends.sdxl.plan import CPU, Device, Number, Plan
 
@@ -29,13 +33,48 @@ def number(kind: Number) -> torch.dtype:
 
 def build(path: Path, config: Path, plan: Plan, where: str) -> Any:
     """The pipeline. Raises ``JobError`` for an incomplete file, else what the libraries raise."""
+    pipe = from_checkpoint(path, config, plan.dtype)
+    place(pipe, plan, where)
+    return pipe
+
+
+def build_converted(folder: Path, config: Path, plan: Plan, where: str) -> Any:
+    """The same pipeline from a model's converted files. Raises what the libraries raise."""
+    pipe = from_converted(folder, config)
+    place(pipe, plan, where)
+    return pipe
+
+
+def from_checkpoint(path: Path, config: Path, kind: Number) -> Any:
+    """The pipeline in host memory, its weights renamed and cast."""
     pipe = StableDiffusionXLPipeline.from_single_file(
-        str(path), config=str(config), local_files_only=True, add_watermarker=False, torch_dtype=number(plan.dtype)
+        str(path), config=str(config), local_files_only=True, add_watermarker=False, torch_dtype=number(kind)
     )
     _check_complete(pipe, path)
     pipe.set_progress_bar_config(disable=True)
-    place(pipe, plan, where)
     return pipe
+
+
+def from_converted(folder: Path, config: Path) -> Any:
+    """The pipeline in host memory; its weights are views of the files of the model's ``folder``, read when used."""
+    parts = {name: _empty(name, config).eval() for name in converted.PARTS}
+    for name, part in parts.items():
+        part.load_state_dict(load_file(folder / converted.path_of(name)), strict=True, assign=True)
+    make: Any = StableDiffusionXLPipeline.from_pretrained  # it has no types
+    pipe = make(config, **parts, local_files_only=True, add_watermarker=False)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def _empty(name: str, config: Path) -> Any:
+    """A part of the pipeline without memory for its weights."""
+    text_encoders: dict[str, Any] = {"text_encoder": CLIPTextModel, "text_encoder_2": CLIPTextModelWithProjection}
+    networks: dict[str, Any] = {"unet": UNet2DConditionModel, "vae": AutoencoderKL}
+    with init_empty_weights():
+        if name in text_encoders:
+            kind = text_encoders[name]
+            return kind(kind.config_class.from_pretrained(config, subfolder=name, local_files_only=True))
+        return networks[name].from_config(networks[name].load_config(config / name))
 
 
 def place(pipe: Any, plan: Plan, where: str) -> None:

@@ -68,12 +68,19 @@ class Engine:
 
     def load(self, path: Path, config: Path) -> None:
         """Replace the loaded pipeline; on failure none is loaded, and another ``load`` may follow."""
+        self._replace(lambda: loading.build(path, config, self.plan, self._where), path)
+
+    def load_converted(self, folder: Path, config: Path) -> None:
+        """The same from the converted files in a model's ``folder``."""
+        self._replace(lambda: loading.build_converted(folder, config, self.plan, self._where), folder)
+
+    def tell(self, notice: Notice) -> None:
+        """Have the next job's log say it."""
+        self._notices.append(notice)
+
+    def _replace(self, build: Callable[[], Any], source: Path) -> None:
         self._unload()
-        pipe = self._guarded(
-            lambda: loading.build(path, config, self.plan, self._where),
-            lambda error: faults.while_loading(error, path),
-        )
-        self.adopt(pipe)
+        self.adopt(self._guarded(build, lambda error: faults.while_loading(error, source)))
 
     def adopt(self, pipe: Any) -> None:
         """Take a pipeline that is on the device already."""
