@@ -77,6 +77,7 @@ def _preset_title(name: str, meant: str, preset: Preset) -> str:
     parts = [f"{fills['width']} x {fills['height']}"] if {"width", "height"} <= fills.keys() else []
     parts += [f"{fills['steps']} steps"] if "steps" in fills else []
     parts += [_TITLES[fills["scheduler"]]] if "scheduler" in fills else []
+    parts += [f"no guidance after {fills['guidance_cutoff']:.0%} of them"] if "guidance_cutoff" in fills else []
     parts += [f"for {preset.gpu_memory_gib} GiB of GPU memory and more"]
     bare, _, version = meant.partition("@")
     label = bare.replace("-", " ").capitalize() + (f", version {version}" if name == meant else "")

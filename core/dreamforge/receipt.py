@@ -32,6 +32,8 @@ def describe(
         "item_index": item_index,
         "version": dreamforge.__version__,
     }
+    if params.guidance_cutoff is not None:
+        fields["guidance_cutoff"] = params.guidance_cutoff
     if plan is not None:
         fields["plan"] = plan
     if backend == "sketch":

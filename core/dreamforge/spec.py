@@ -81,6 +81,7 @@ LabelValue = Annotated[str, Field(max_length=256), AfterValidator(clean_text), C
 Labels = Annotated[dict[LabelKey, LabelValue], Field(max_length=16), Told(additionalProperties=False)]
 Size = Annotated[int, Field(ge=256, le=2048, multiple_of=8)]
 Count = Annotated[int, Field(ge=1, le=MAX_COUNT)]
+GuidanceCutoff = Annotated[float, Field(ge=0, le=1)]
 
 
 class StrictModel(BaseModel):
@@ -116,6 +117,11 @@ class ImageParams(StrictModel):
     steps: Annotated[int, Field(ge=1, le=150)] = Field(30, description="Denoising steps.")
     guidance: Annotated[float, Field(ge=0, le=30)] = Field(
         7.0, description="Classifier-free guidance scale; 1 and below switches guidance off."
+    )
+    guidance_cutoff: GuidanceCutoff | None = Field(
+        None,
+        description="Share of the steps after which guidance is left out: faster, and ANOTHER PICTURE.",
+        exclude_if=lambda cutoff: cutoff is None,
     )
     scheduler: Annotated[Scheduler, Field(strict=False)] = Field(Scheduler.EULER, description="Denoising scheduler.")
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = Field(

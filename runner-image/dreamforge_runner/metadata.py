@@ -39,6 +39,7 @@ def as_parameters(spec: RenderSpec, item_index: int, seed: int, backend: str) ->
         "Steps": params.steps,
         "Sampler": _SAMPLERS[params.scheduler],
         "CFG scale": f"{params.guidance:g}",
+        "CFG cutoff": params.guidance_cutoff,
         "Seed": seed,
         "Size": f"{params.width}x{params.height}",
         "Model hash": spec.model.sha256[:10] if spec.model.sha256 else None,

@@ -28,6 +28,7 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "height": ([256, 2048, None], [255, 2056, 1000.5, "256", False, {}]),
     "steps": ([1, 30, 150, None], [0, -1, 151, 1.5, "30", True, [30]]),
     "guidance": ([0, 0.0, 7, 7.5, 1e-9, 30, 30.0, None], [-0.1, 30.001, 31, "7", True, [], 1e308]),
+    "guidance_cutoff": ([0, 0.4, 1, None], [-0.1, 1.001, 40, "0.4", True]),
     "scheduler": (
         ["euler", "euler_a", "dpmpp_2m", "dpmpp_2m_karras", "ddim", "unipc", None],
         ["", "Euler", "EULER", "euler ", "karras", 0, 1, True, ["euler"], {}],
@@ -132,7 +133,7 @@ def test_what_is_left_out_is_what_the_schema_says(api: Api, schemas: dict[str, d
     shown = schemas["sketch"]["properties"]
     params = api.create(prompt="x", model_id="sketch")["params"]
     assert params == {name: shown[name].get("default", "x") for name in params}
-    assert set(params) == set(shown) - {"preset"}
+    assert set(params) == set(shown) - {"preset", "guidance_cutoff"}  # which is told back where it was asked for
 
 
 def test_a_preset_fills_only_what_a_request_may_say() -> None:

@@ -7,6 +7,7 @@ import shutil
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -70,9 +71,10 @@ def compilations() -> int:
 
 def test_compiled_pictures_are_the_eager_ones(compiled: SdxlBackend, plain: SdxlBackend):
     before = compilations()
-    for seed in (1, 2):
-        picture = alone(compiled, seed)
-        assert decibels(picture, alone(plain, seed)) > SAME_PICTURE_DB
+    asked: list[dict[str, Any]] = [{}, {"guidance": 0.0}, {"guidance_cutoff": 0.5}]
+    for seed, changes in enumerate(asked):
+        picture = alone(compiled, seed, **changes)
+        assert decibels(picture, alone(plain, seed, **changes)) > SAME_PICTURE_DB
         assert picture.plan is not None
         assert "compile=regional" in picture.plan
     assert compilations() == before  # warming up was enough

@@ -119,6 +119,19 @@ def test_the_speed_preset_changes_the_picture_and_says_so(plain: SdxlBackend):
     assert decibels(fast, alone(plain, 1, steps=5)) < SAME_PICTURE_DB
 
 
+def test_a_request_may_cut_guidance_off_and_then_the_plans_preset_is_silent(plain: SdxlBackend):
+    """What steers a step is what counts: the request's share, by steps."""
+    whole, cut = alone(plain, 1, steps=5), alone(plain, 1, steps=5, guidance_cutoff=0.4)
+    assert decibels(cut, whole) < SAME_PICTURE_DB
+    assert alone(plain, 1, steps=5, guidance_cutoff=1.0).rgb == whole.rgb
+    fast = made(sdxl_speed="guidance-cutoff@1")
+    assert alone(fast, 1, steps=5).rgb == cut.rgb
+    picture = alone(fast, 1, steps=5, guidance_cutoff=1.0)
+    assert picture.rgb == whole.rgb
+    assert picture.plan is not None
+    assert "speed" not in picture.plan
+
+
 def test_a_vae_that_overflows_is_asked_again_in_float32_and_the_image_says_so(
     plain: SdxlBackend, monkeypatch: pytest.MonkeyPatch
 ):

@@ -56,6 +56,13 @@ def test_a_preset_loses_to_what_was_given_and_null_is_not_given() -> None:
     assert intake.params_of(made)["scheduler"] == "dpmpp_2m_karras"
 
 
+def test_a_speed_preset_reaches_the_runner_and_silence_stays_silence() -> None:
+    told = intake.params_of(filled({"preset": "fast-guidance-cutoff"}))
+    assert told["guidance_cutoff"] == 0.4
+    assert intake.params_of(filled({"preset": "fast-guidance-cutoff", "guidance_cutoff": 1}))["guidance_cutoff"] == 1
+    assert "guidance_cutoff" not in intake.params_of(filled({"preset": "standard"}))
+
+
 def test_a_models_own_preset_wins_and_its_versioned_name_is_kept() -> None:
     own = {
         "draft@2": {"gpu_memory_gib": 6, "defaults": {"steps": 4, "guidance": 1.5, "scheduler": "euler_a"}},

@@ -36,6 +36,14 @@ def test_what_everybodys_presets_fill_in_is_a_good_request(name: str) -> None:
     assert RenderParams.model_validate({"prompt": "x", **fills}).steps == fills["steps"]
 
 
+def test_what_changes_the_picture_for_speed_says_fast_and_nothing_else_does() -> None:
+    assert {name for name in PRESETS if name.startswith("fast-")} == {"fast-guidance-cutoff@1", "fast-few-steps@1"}
+    cut = {name: one.fills["guidance_cutoff"] for name, one in PRESETS.items() if "guidance_cutoff" in one.fills}
+    assert cut == {"fast-guidance-cutoff@1": 0.4}
+    assert PRESETS["fast-few-steps@1"].fills["steps"] == PRESETS["standard@1"].fills["steps"] // 3
+    assert RenderParams(prompt="x").guidance_cutoff is None
+
+
 @pytest.mark.parametrize(
     "defaults",
     [{"prompt": "x"}, {"count": 2}, {"width": 100}, {"steps": 0}, {"steps": "4"}, {"scheduler": "x"}, {"seed": 1}],

@@ -55,6 +55,14 @@ def xmp_fields(packet: bytes | str) -> dict[str, str]:
     return {node.tag.rpartition("}")[2]: node.text or "" for node in root.iter() if node.text}
 
 
+def test_guidance_that_was_cut_off_is_told_and_silence_is_not():
+    cut, whole = spec_of("x", guidance_cutoff=0.4), spec_of("x")
+    assert receipt.describe(cut, 0, 1, "sdxl", "x")["guidance_cutoff"] == 0.4
+    assert "guidance_cutoff" not in receipt.describe(whole, 0, 1, "sdxl", "x")
+    assert "CFG cutoff: 0.4" in metadata.as_parameters(cut, 0, 1, "sdxl")
+    assert "CFG cutoff" not in metadata.as_parameters(whole, 0, 1, "sdxl")
+
+
 @pytest.mark.parametrize("prompt", PROMPTS)
 def test_png_gives_back_what_was_asked_for(prompt: str):
     spec = spec_of(prompt)

@@ -16,7 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from dreamforge.spec import RenderParams
 from dreamforge_runner.backends.base import Item, OnStep, RenderCanceled
 from dreamforge_runner.backends.sdxl.engine.samplers import Noise, Sampler
-from dreamforge_runner.backends.sdxl.plan import Attention, Plan
+from dreamforge_runner.backends.sdxl.plan import Attention, Plan, Speed
 
 #: Steps the host may be ahead of the device: enough that the device never waits for the next, few enough that a
 #: cancel and the told progress are about now.
@@ -82,9 +82,11 @@ class Denoiser:
         self._sampler = sampler
         self._conditions = conditions
         self._params = params
-        self.plan = plan
+        # What the request says of guidance counts, and stands in the image's metadata by its own name.
+        self.plan = plan if params.guidance_cutoff is None else replace(plan, speed=Speed.NONE)
         self._where = unet.device.type
-        self._guided_steps = math.ceil(plan.speed.guided_share * params.steps) if conditions.guided else 0
+        share = self.plan.speed.guided_share if params.guidance_cutoff is None else params.guidance_cutoff
+        self._guided_steps = math.ceil(share * params.steps) if conditions.guided else 0
 
     def run(self, items: Sequence[Item], on_step: OnStep) -> list[Latents]:
         """Denoise ``items`` together, each from its own seed; raises ``RenderCanceled``."""

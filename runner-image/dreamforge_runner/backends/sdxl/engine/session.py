@@ -163,8 +163,10 @@ class Engine:
         return [notice for label, text in texts.items() if text and (notice := self._truncation(label, text))]
 
     def _try_out(self, size: Bucket) -> None:
-        """Two steps and a picture, alone and in a batch."""
-        params = RenderParams(prompt="warm up", width=size.width, height=size.height, steps=_WARM_UP_STEPS)
+        """Two steps, one with guidance and one without, and a picture; alone and in a batch."""
+        params = RenderParams(
+            prompt="warm up", width=size.width, height=size.height, steps=_WARM_UP_STEPS, guidance_cutoff=0.5
+        )
         self._begin(params)
         for together in sorted({1, self.plan.micro_batch}):
             latents = self._run([Item(index, index) for index in range(together)], lambda _: True)
