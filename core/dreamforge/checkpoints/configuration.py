@@ -4,11 +4,16 @@ Loading imports what ``model_index.json`` names, so a folder is checked before a
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from dreamforge.checkpoints.refusals import invalid, missing
 
+#: The file that names the parts and their classes.
+INDEX = "model_index.json"
+#: The one that holds the scheduler's settings.
+SCHEDULER = "scheduler/scheduler_config.json"
 #: Loading imports what ``model_index.json`` names, so only the classes of an SDXL pipeline may stand there.
 _COMPONENTS = {
     "text_encoder": ("transformers", {"CLIPTextModel"}),
@@ -24,6 +29,7 @@ _COMPONENTS = {
         "HeunDiscreteScheduler", "LMSDiscreteScheduler", "LCMScheduler", "DDPMScheduler",
     }),
 }  # fmt: skip
+_SCHEDULERS = _COMPONENTS["scheduler"][1]
 _PIPELINE = "StableDiffusionXLPipeline"
 #: What each part needs, any one of these sets: the libraries replace a missing tokenizer by an empty one, silently.
 _CONFIG_FILES = {
@@ -41,7 +47,7 @@ def find(path: Path, explicit: Path | None = None) -> Path:
     beside = [path.with_suffix(""), path.with_suffix(".config"), path.parent / "config"]
     looked_at = beside if explicit is None else [explicit]
     for folder in looked_at:
-        if (folder / "model_index.json").is_file():
+        if (folder / INDEX).is_file():
             check(folder)
             return folder
     places = ", ".join(str(folder) for folder in looked_at)
@@ -52,7 +58,27 @@ def find(path: Path, explicit: Path | None = None) -> Path:
 
 def check(folder: Path) -> None:
     """Raise unless the folder configures an SDXL pipeline, names nothing else, and is complete."""
-    index = _read_index(folder / "model_index.json")
+    _check_index(_read_index(folder / INDEX), folder)
+    for name, choices in _CONFIG_FILES.items():
+        if not any(all((folder / name / file).is_file() for file in files) for files in choices):
+            wanted = " or ".join(" and ".join(sorted(files, reverse=True)) for files in choices)
+            raise missing(f"the configuration {folder} is not complete: {name}/ lacks {wanted}")
+
+
+def unknown_scheduler(folder: Path) -> str | None:
+    """The scheduler's class, when nothing else is wrong with the index; raises when something is.
+
+    Only a scheduler's settings are used and a request names the class, so another configuration's serves as well.
+    """
+    index = _read_index(folder / INDEX)
+    match index.get("scheduler"):
+        case [str(library), str(name)] if library != "diffusers" or name not in _SCHEDULERS:
+            _check_index({**index, "scheduler": ["diffusers", min(_SCHEDULERS)]}, folder)
+            return f"{library}.{name}"
+    return None
+
+
+def _check_index(index: Mapping[str, Any], folder: Path) -> None:
     if index.get("_class_name") != _PIPELINE:
         raise invalid(f"{folder} does not configure a {_PIPELINE}")
     for name, (library, classes) in _COMPONENTS.items():
@@ -64,10 +90,6 @@ def check(folder: Path) -> None:
     parts = {name for name, value in index.items() if isinstance(value, list) and value != [None, None]}
     if extra := sorted(parts - _COMPONENTS.keys()):
         raise invalid(f"{folder}/model_index.json names parts that SDXL does not have: {', '.join(extra)}")
-    for name, choices in _CONFIG_FILES.items():
-        if not any(all((folder / name / file).is_file() for file in files) for files in choices):
-            wanted = " or ".join(" and ".join(sorted(files, reverse=True)) for files in choices)
-            raise missing(f"the configuration {folder} is not complete: {name}/ lacks {wanted}")
 
 
 def _read_index(path: Path) -> dict[str, Any]:

@@ -97,6 +97,30 @@ def test_a_checkpoint_without_configuration_gets_the_one_of_sdxl(command, shops)
     assert (found.folder / "plain.safetensors").read_bytes() == checkpoint("plain")
 
 
+def test_a_scheduler_that_is_not_known_gives_way_to_the_default_one(command, shops):
+    index = json.loads(CONFIG["model_index.json"]) | {"scheduler": ["diffusers", "SchedulerOfTomorrow"]}
+    files = {**CONFIG, "model_index.json": json.dumps(index).encode(), "scheduler/scheduler_config.json": b'{"x": 1}'}
+    shops.hf.add("a/tomorrow", {**files, "tomorrow.safetensors": checkpoint("tomorrow")})
+    said = command("download", "hf:a/tomorrow", "--json")
+    default = f"hf:{BASE}@{BASE_COMMIT}"
+    assert "diffusers.SchedulerOfTomorrow is not known here" in said
+    (found,) = [found for found in command.models() if found.model and found.model.slug == "sdxl-tomorrow"]
+    assert found.model is not None
+    assert found.model.provenance.ids["scheduler"] == default
+    for path in ("model_index.json", "scheduler/scheduler_config.json", "unet/config.json"):
+        assert (found.folder / "config" / path).read_bytes() == CONFIG[path]
+    command("verify", found.folder.name)
+    assert command.told("download", "hf:a/tomorrow")["event"] == "already_installed"
+
+
+def test_an_unknown_scheduler_excuses_nothing_else(command, shops):
+    strange = {"scheduler": ["diffusers", "SchedulerOfTomorrow"], "unet": ["my_code", "UNet"]}
+    index = json.dumps(json.loads(CONFIG["model_index.json"]) | strange).encode()
+    shops.hf.add("a/strange", {**CONFIG, "model_index.json": index, "strange.safetensors": checkpoint("strange")})
+    assert "unexpected class for" in command("download", "hf:a/strange", status=INTEGRITY)
+    assert command.models() == []
+
+
 def test_people_read_what_came_and_what_to_do_next(command, shops):
     shops.repository("acme/words", checkpoint("words"))
     said = command("download", "hf:acme/words", "--id", "my-words", "--name", "Words of Mine")

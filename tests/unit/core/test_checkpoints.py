@@ -278,6 +278,16 @@ def test_a_configuration_may_name_nothing_but_sdxl(changes: dict[str, object], g
     assert caught.value.code is ErrorCode.MODEL_INVALID
 
 
+def test_a_scheduler_that_is_not_known_is_told_when_all_else_is_right(tmp_path: Path):
+    folder = config(tmp_path / "config")
+    assert configuration.unknown_scheduler(folder) is None
+    config(folder, scheduler=["my_code", "EulerDiscreteScheduler"])
+    assert configuration.unknown_scheduler(folder) == "my_code.EulerDiscreteScheduler"
+    config(folder, scheduler=["diffusers", "New"], unet=["my_code", "UNet"])
+    with pytest.raises(JobError, match="unet"):
+        configuration.unknown_scheduler(folder)
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"a":' + "[" * 100_000, "\ufeff{}"])
 def test_a_configuration_must_be_a_json_object(text: str, good: Path):
     folder = config(good.parent / "config")

@@ -12,7 +12,7 @@ from typing import Protocol
 from pydantic import ValidationError
 
 from dreamforge import models_root
-from dreamforge.checkpoints import digest
+from dreamforge.checkpoints import configuration, digest
 from dreamforge.errors import JobError
 from dreamforge.models import FileRole, ModelFile, ModelKind, Provenance
 from dreamforge.models_root import CONFIG_FOLDER, DESCRIPTOR, InstalledModel
@@ -20,6 +20,7 @@ from dreamforge_cli.models import disk, verify
 from dreamforge_cli.models.errors import BadReference, DiskError, IntegrityError
 from dreamforge_cli.models.fetch.limits import Fetched
 from dreamforge_cli.models.progress import Reporter
+from dreamforge_cli.models.sources import names
 from dreamforge_cli.models.sources.base import Configuration, ResolvedFile, ResolvedModel
 from dreamforge_cli.models.staging import Staging, installed
 
@@ -102,6 +103,7 @@ class Installer:
         self._check_space(files, staging)
         fetched = 0
         self.reporter.started(f"{resolved.slug}@{resolved.version}", {file.path: file.size_bytes for file in files})
+        resolved, files = self._with_known_scheduler(resolved, files, staging)
         described = []
         for file in sorted(files, key=lambda one: one.role is FileRole.CHECKPOINT):  # the quick refusals first
             found, bytes_fetched = self._obtain(file, staging)
@@ -143,6 +145,31 @@ class Installer:
             return resolved.files, None
         config = self.sources.configuration(self.config_ref)
         return (*resolved.files, *config.files), config.source_uri
+
+    def _with_known_scheduler(
+        self, resolved: ResolvedModel, files: Sequence[ResolvedFile], staging: Staging
+    ) -> tuple[ResolvedModel, Sequence[ResolvedFile]]:
+        """The same, or with the default configuration's scheduler for one that is not known here."""
+        here = next((file for file in resolved.files if file.path == f"{CONFIG_FOLDER}/{configuration.INDEX}"), None)
+        if here is None:
+            return resolved, files
+        self._obtain(here, staging)
+        try:
+            unknown = configuration.unknown_scheduler(staging.room / CONFIG_FOLDER)
+        except JobError:  # told when all files are there
+            return resolved, files
+        if unknown is None:
+            return resolved, files
+        default = self.sources.configuration(self.config_ref)
+        wanted = {f"{CONFIG_FOLDER}/{name}" for name in (configuration.INDEX, configuration.SCHEDULER)}
+        instead = {file.path: file for file in default.files if file.path in wanted}
+        self.reporter.remark(
+            f"{resolved.slug}: the scheduler {names.words(unknown)} is not known here; "
+            f"the settings of the one in {default.source_uri} are installed in its place"
+        )
+        ids = {**resolved.provenance.ids, "scheduler": default.source_uri}
+        provenance = resolved.provenance.model_copy(update={"ids": ids})
+        return replace(resolved, provenance=provenance), [instead.get(file.path, file) for file in files]
 
 
 def sound(resolved: ResolvedModel) -> ResolvedModel:
