@@ -9,19 +9,24 @@ from dreamforge_operator.observed import Workload
 
 _QUOTE = 400
 
+NOT_QUEUED = (AdmittedReason.NOT_QUEUED, "The job waits in no queue")
+ADMITTED = (AdmittedReason.QUOTA_RESERVED, "Kueue admitted the job")
+NO_CHILD = (AdmittedReason.NO_WORKLOAD, "There is no child Job, so nothing waits in the queue")
+NOT_YET_SEEN = (AdmittedReason.NOT_YET_SEEN, "Kueue has not taken up the job yet")
+NO_WORKLOAD = (
+    AdmittedReason.NO_WORKLOAD,
+    "There is no Workload of Kueue for the job: is Kueue running, does the priority class exist, and may the "
+    "operator read Workloads (its kustomize component says so)?",
+)
 
-def read(workload: Workload | None, *, queued: bool) -> tuple[AdmittedReason, str]:
+
+def read(workload: Workload) -> tuple[AdmittedReason, str]:
     """Whether the job may use the cluster, and why (not)."""
-    if not queued:
-        return AdmittedReason.NOT_QUEUED, "The job waits in no queue"
-    if workload is None:
-        message = "Kueue has made no Workload for the job: is it running, and does the priority class exist?"
-        return AdmittedReason.NO_WORKLOAD, message
     conditions = workload.conditions
     admitted, evicted = conditions.get("Admitted"), conditions.get("Evicted")
     reserved = conditions.get("QuotaReserved")
     if admitted is not None and admitted.true:
-        return AdmittedReason.QUOTA_RESERVED, "Kueue admitted the job"
+        return ADMITTED
     if evicted is not None and evicted.true:
         reason = AdmittedReason.PREEMPTED if evicted.reason == "Preempted" else AdmittedReason.EVICTED
         return reason, _told("Kueue took the job's quota back; it goes on when there is room", evicted.message)

@@ -25,6 +25,7 @@ from dreamforge.renderjob.resource import RenderJob
 from dreamforge.transport.names import ANSWER_TTL_SECONDS
 from dreamforge_operator.manifest import correlation_id
 
+_ADMITTED_SOON = frozenset({AdmittedReason.NOT_QUEUED, AdmittedReason.QUOTA_RESERVED, AdmittedReason.NOT_YET_SEEN})
 _ENDINGS = {
     Phase.SUCCEEDED: EndedAs.SUCCEEDED,
     Phase.FAILED: EndedAs.FAILED,
@@ -125,7 +126,7 @@ def _ended(rj: RenderJob, phase: Phase, now: datetime) -> JobEnded:
 def _waiting(rj: RenderJob, now: datetime) -> JobWaiting | None:
     for kind, fine in (
         (ConditionType.ACCEPTED, frozenset({AcceptedReason.VALID})),
-        (ConditionType.ADMITTED, frozenset({AdmittedReason.NOT_QUEUED, AdmittedReason.QUOTA_RESERVED})),
+        (ConditionType.ADMITTED, _ADMITTED_SOON),
         (ConditionType.POD_READY, _ON_ITS_WAY),
     ):
         condition = rj.status.condition(kind)

@@ -4,6 +4,7 @@ Objects are plain JSON: the client's models would be parsed, validated and writt
 nothing that the few fields we read do not. Errors become ours here.
 """
 
+import re
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
@@ -28,6 +29,8 @@ _TIMEOUT_SECONDS = 20.0
 _WATCH_SECONDS = 300
 #: A watch in which nothing moves has a bookmark every minute; one without is dead.
 _SILENCE_SECONDS = 75.0
+#: What follows names an address. A webhook of Kueue, say, that is away: nothing is made until it is back.
+_WEBHOOK = re.compile(r'failed calling webhook "[^"]*"|conversion webhook for [^,]*')
 _RETRY_STATUSES = frozenset({401, 408, 429, 500, 502, 503, 504})
 
 
@@ -232,6 +235,9 @@ def _judge(status: int, data: bytes) -> Json | None:
         return body
     if status == 409:
         raise Conflict(str(body.get("reason", "Conflict")))
+    webhook = _WEBHOOK.search(str(body.get("message", "")))
+    if webhook:
+        raise Refused(status, "WebhookFailed", f"{webhook[0]}; it is tried again")
     if status in _RETRY_STATUSES:
         raise ClusterUnavailable(f"the API server answered {status}")
     raise Refused(status, str(body.get("reason", "")), str(body.get("message", ""))[:1000])

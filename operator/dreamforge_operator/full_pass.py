@@ -12,19 +12,22 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from dreamforge import telemetry
 from dreamforge.renderjob import names
 from dreamforge.renderjob.conditions import Phase
 from dreamforge.renderjob.resource import RenderJob
 from dreamforge_operator import observed, plan
-from dreamforge_operator.cluster import JOBS, PODS, RENDERJOBS, Cluster
+from dreamforge_operator.cluster import JOBS, PODS, RENDERJOBS, WORKLOADS, Cluster, Refused
 from dreamforge_operator.news import Looked
-from dreamforge_operator.observed import ChildJob, Pod
+from dreamforge_operator.observed import ChildJob, Pod, Workload
 from dreamforge_operator.plan import Plan, Platform
 from dreamforge_operator.reconcile import read, versions_of
 from dreamforge_operator.situation import Observed
 from dreamforge_operator.twins import Claim, Twins
 
 Json = dict[str, Any]
+
+log = telemetry.logger(__name__)
 
 #: Whatever its versions say, a RenderJob is read in full once in so long.
 _READ_AGAIN = timedelta(minutes=5)
@@ -61,6 +64,8 @@ class Children:
     jobs: dict[str, ChildJob] = field(default_factory=dict)
     pods: dict[str, list[Pod]] = field(default_factory=dict)
     ownerless: dict[str, ChildJob] = field(default_factory=dict)
+    #: By the uid of the child.
+    workloads: dict[str, Workload] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +110,12 @@ class FullPass:
         found.uids.add(uid)
         found.names.add(name)
         job, pods = children.jobs.get(uid), children.pods.get(uid, ())
-        versions = (meta["resourceVersion"], job.version if job else "", *(pod.version for pod in pods))
+        workload = children.workloads.get(job.uid) if job else None
+        live = [item.version for item in (job, workload, *pods) if item]
+        versions = (meta["resourceVersion"], *live)
         past = self._past.get(uid)
         if past is None or past.versions != versions or now >= past.until:
-            past = self._read(body, job, pods, versions, now, found)
+            past = self._read(body, job, pods, workload, versions, now, found)
             self._past[uid] = past
         found.phases[past.phase] += 1
         if past.rendering is not None:
@@ -121,6 +128,7 @@ class FullPass:
         body: Json,
         job: ChildJob | None,
         pods: Sequence[Pod],
+        workload: Workload | None,
         versions: tuple[str, ...],
         now: datetime,
         found: Findings,
@@ -128,7 +136,7 @@ class FullPass:
         rj, refusal = read(body)
         if rj.metadata.deletion_timestamp is None:
             self._tell(rj)
-        seen = Observed(rj, job=job, pods=pods, refusal=refusal)
+        seen = Observed(rj, job=job, pods=pods, workload=workload, refusal=refusal)
         made = plan.make(seen, self._platform, now)
         if _only_waits(rj, made):
             found.waiting.append(rj.metadata.name)
@@ -172,7 +180,20 @@ async def _children(cluster: Cluster) -> Children:
     async for page in cluster.pages(PODS, labels=_OURS):
         for body in page:
             children.pods.setdefault(_label(body, names.LABEL_RENDERJOB_UID), []).append(observed.pod_of(body))
+    if any(job.queued_by_kueue and not job.finished for job in children.jobs.values()):
+        children.workloads = await _workloads(cluster)
     return children
+
+
+async def _workloads(cluster: Cluster) -> dict[str, Workload]:
+    """Kueue's accounts of Jobs; none for an operator that may not read them."""
+    found: dict[str, Workload] = {}
+    try:
+        async for page in cluster.pages(WORKLOADS):
+            found.update((_label(body, names.KUEUE_JOB_UID_LABEL), observed.workload_of(body)) for body in page)
+    except Refused as error:
+        log.warning("Workloads can't be listed", status=error.status, reason=error.reason)
+    return found
 
 
 def _label(body: Json, label: str) -> str:

@@ -132,6 +132,7 @@ class Workload:
     name: str
     active: bool
     conditions: Mapping[str, Condition]
+    version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,8 +174,7 @@ def pod_of(body: Json) -> Pod:
     notes = _map(meta, "annotations")
     container = _runner_status(status)
     state = _map(container, "state")
-    ended = _map(state, "terminated") or None
-    waiting = _map(state, "waiting") or None
+    ended, waiting = _map(state, "terminated"), _map(state, "waiting")
     return Pod(
         name=str(meta.get("name", "")),
         uid=str(meta.get("uid", "")),
@@ -215,13 +215,13 @@ def workload_of(body: Json) -> Workload:
         name=str(_map(body, "metadata").get("name", "")),
         active=bool(spec.get("active", True)),
         conditions=conditions_of(_map(body, "status")),
+        version=str(_map(body, "metadata").get("resourceVersion", "")),
     )
 
 
 def event_of(body: Json) -> Event:
     """Read a core/v1 Event, also one written through events.k8s.io."""
-    series = _map(body, "series")
-    last = body.get("lastTimestamp") or series.get("lastObservedTime") or body.get("eventTime")
+    last = body.get("lastTimestamp") or _map(body, "series").get("lastObservedTime") or body.get("eventTime")
     return Event(
         about_uid=str(_map(body, "involvedObject").get("uid", "")),
         reason=str(body.get("reason", "")),

@@ -224,8 +224,8 @@ def _again_in(seen: Observed, found: Situation, now: datetime) -> float | None:
     since = situation.waiting_since(seen)
     if found.phase in (Phase.STARTING, Phase.RENDERING) and since is not None and not _works(seen):
         waits.append((since + situation.PATIENCE - now).total_seconds())
-    if found.phase is Phase.QUEUED:
-        waits.append(_QUEUE_LOOK_SECONDS)
+    if found.phase is Phase.QUEUED and seen.workload is None:
+        waits.append(_QUEUE_LOOK_SECONDS)  # Kueue makes it in a moment; what changes in it, a full pass sees
     coming = [wait for wait in waits if wait > 0]
     return min(coming) + 0.1 if coming else None
 

@@ -34,6 +34,7 @@ from dreamforge_operator.cluster import (
     select,
 )
 from dreamforge_operator.news import Looked, Version
+from dreamforge_operator.observed import Workload
 from dreamforge_operator.plan import Action, Plan, Platform
 from dreamforge_operator.situation import Observed, Refusal
 from dreamforge_operator.twins import Twins
@@ -198,8 +199,7 @@ class Reconciler:
         child = observed.job_of(job) if job else None
         workload = None
         if child is not None and child.queued_by_kueue and child.owner_uid == uid and not child.finished:
-            found = await select(self._cluster, WORKLOADS, labels=f"{names.KUEUE_JOB_UID_LABEL}={child.uid}")
-            workload = observed.workload_of(found[0]) if found else None
+            workload = await self._workload(child.uid)
         return Observed(
             rj,
             job=child,
@@ -208,6 +208,15 @@ class Reconciler:
             refusal=refusal,
             progress=self._reports.progress(str(rj.job_id)),
         )
+
+    async def _workload(self, job_uid: str) -> Workload | None:
+        """Kueue's account of the child; ``None`` also for an operator that may not read it."""
+        try:
+            found = await select(self._cluster, WORKLOADS, labels=f"{names.KUEUE_JOB_UID_LABEL}={job_uid}")
+        except Refused as error:
+            log.warning("Workloads can't be read", status=error.status, reason=error.reason)
+            return None
+        return observed.workload_of(found[0]) if found else None
 
     async def _older_twin(self, rj: RenderJob) -> Refusal | None:
         """Why this RenderJob may not have its job id."""

@@ -78,7 +78,7 @@ class Situation:
 def assess(seen: Observed, now: datetime) -> Situation:
     """Where the job is. Not for a job that has ended before (its status stands) or is being deleted."""
     child = seen.child
-    admitted, message = _admitted(seen)
+    admitted, message = _admitted(seen, now)
     base = replace(_accepted(seen), admitted=admitted, admitted_message=message)
     if child is not None and child.complete:
         return replace(base, phase=Phase.SUCCEEDED, pod=Cause(PodReadyReason.FINISHED, "Every pod has finished"))
@@ -121,9 +121,17 @@ def _accepted(seen: Observed) -> Situation:
     return Situation(Phase.PENDING, AcceptedReason.VALID, "The RenderJob is valid")
 
 
-def _admitted(seen: Observed) -> tuple[AdmittedReason, str]:
-    queued = seen.child.queued_by_kueue if seen.child is not None else seen.rj.spec.queue is not None
-    return admission.read(seen.workload, queued=queued)
+def _admitted(seen: Observed, now: datetime) -> tuple[AdmittedReason, str]:
+    child = seen.child
+    if child is None:
+        return admission.NOT_QUEUED if seen.rj.spec.queue is None else admission.NO_CHILD
+    if not child.queued_by_kueue:
+        return admission.NOT_QUEUED
+    if child.finished:
+        return admission.ADMITTED  # or nothing of it would have run; its Workload may be gone
+    if seen.workload is None:
+        return admission.NOT_YET_SEEN if now - child.created < PATIENCE else admission.NO_WORKLOAD
+    return admission.read(seen.workload)
 
 
 def _canceled(base: Situation, seen: Observed) -> Situation:
@@ -180,9 +188,13 @@ def _working(base: Situation, seen: Observed, now: datetime) -> Situation:
 
 
 def _between_two_pods(seen: Observed, now: datetime) -> bool:
-    """The last pod has ended, and the Job controller has not said yet what follows: not worth a write."""
+    """The last pod has ended, and the Job controller has not said yet what follows: not worth a write.
+
+    When every shard has a pod that succeeded, nothing follows but the end, however long that takes to be said.
+    """
     done = bool(seen.pods) and all(pod.done for pod in seen.pods)
-    return seen.rj.status.phase is Phase.RENDERING and done and not _patience_is_over(seen, now)
+    whole = len({pod.index for pod in seen.pods if pod.phase == "Succeeded"}) == seen.rj.spec.batch.shards
+    return seen.rj.status.phase is Phase.RENDERING and done and (whole or not _patience_is_over(seen, now))
 
 
 def _starting(seen: Observed, now: datetime) -> Cause:

@@ -75,6 +75,7 @@ class AdmittedReason(StrEnum):
 
     NOT_QUEUED = "NotQueued"
     QUOTA_RESERVED = "QuotaReserved"
+    NOT_YET_SEEN = "NotYetSeen"
     WAITING_FOR_QUOTA = "WaitingForQuota"
     INADMISSIBLE = "Inadmissible"
     NO_WORKLOAD = "NoWorkload"

@@ -91,6 +91,7 @@ class World:
         self.now = START
         self.body: Json | None = renderjob(spec, **meta)
         self.job: Json | None = None
+        self.workload: Json | None = None
         self.pods: list[Json] = []
         self.events: list[Json] = []
         self.writes: list[str] = []
@@ -129,6 +130,7 @@ class World:
             job=observed.job_of(self.job) if self.job else None,
             pods=[observed.pod_of(item) for item in self.pods],
             events=[observed.event_of(item) for item in self.events],
+            workload=observed.workload_of(self.workload) if self.workload else None,
             refusal=refusal,
         )
 

@@ -23,7 +23,8 @@ class Pass:
         world, found = self.world, Findings()
         jobs = {UID: observed.job_of(world.job)} if world.job else {}
         pods = {UID: [observed.pod_of(item) for item in world.pods]}
-        self._pass.look_at(world.rj, Children(jobs, pods), world.now, found)
+        workloads = {"job-1": observed.workload_of(world.workload)} if world.workload else {}
+        self._pass.look_at(world.rj, Children(jobs, pods, workloads=workloads), world.now, found)
         return found
 
     def reads(self) -> bool:
@@ -113,3 +114,15 @@ def test_who_renders_is_known_without_reading():
     first, second = one.look(), one.look()
     assert len(one.told) == 1
     assert first.rendering == second.rendering == {str(names.job_id_of(UID, START))}
+
+
+def test_a_job_in_a_queue_is_looked_at_when_kueue_says_something_else():
+    one = settled(queue={"name": "gpu"})
+    one.world.workload = {"metadata": {"name": "w", "resourceVersion": "1"}}
+    assert one.look().look_at == ["castle"]
+    one.world.settle()
+    assert one.look().look_at == []
+    assert not one.reads()
+    refused = {"type": "QuotaReserved", "status": "False", "reason": "Inadmissible"}
+    one.world.workload = {"metadata": {"name": "w", "resourceVersion": "2"}, "status": {"conditions": [refused]}}
+    assert one.look().look_at == ["castle"]
