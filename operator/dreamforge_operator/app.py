@@ -1,7 +1,6 @@
 """The running operator: one queue, some workers, a full pass on a timer, and what it tells the outside."""
 
 import asyncio
-import contextlib
 import random
 import time
 from collections.abc import Coroutine
@@ -24,6 +23,7 @@ from dreamforge_operator.plan import Platform
 from dreamforge_operator.progress import ProgressBoard
 from dreamforge_operator.queue import WorkQueue
 from dreamforge_operator.reconcile import Reconciler
+from dreamforge_operator.rush import Rush, Turn
 from dreamforge_operator.settings import OperatorSettings
 from dreamforge_operator.situation import Refusal
 from dreamforge_operator.twins import Twins
@@ -38,8 +38,6 @@ _PASS_SHARE = 0.05
 _LONGEST_BETWEEN = 60.0
 #: What happens to a child comes in bursts (made, counted, scheduled), and one look does for all of a burst.
 _CHILD_DELAY_SECONDS = 0.2
-#: A child made is a GPU at work, and its first status may wait so long while others have no child yet.
-_GIVE_WAY_SECONDS = 2.0
 #: Jobs that wait for room may be thousands, and asking why takes five requests each: some of them after each pass.
 _MOST_WAITING = 200
 
@@ -79,12 +77,11 @@ class Operator:
         self._announcer = announcer
         self._news = News()
         self._fresh: dict[str, Json] = {}
-        self._none_fresh = asyncio.Event()
-        self._free = asyncio.Semaphore(settings.operator_workers)
+        self._rush = Rush(settings.operator_workers)
         self._reports = Reporting(ProgressBoard(self.look), announcer)
         self._twins = Twins(self.look)
         self._full_pass = FullPass(cluster, platform, self._reports.tell)
-        self._reconciler = Reconciler(cluster, platform, self._reports, self._twins, give_way=self._give_way)
+        self._reconciler = Reconciler(cluster, platform, self._reports, self._twins)
         self._tasks: list[asyncio.Task[None]] = []
         self._alive_at = time.monotonic()
         self._passed = asyncio.Event()
@@ -127,7 +124,7 @@ class Operator:
         name = meta["name"]
         if body.get("status", {}).get("observedGeneration", UNSEEN) == UNSEEN:
             self._fresh[name] = body
-            self._none_fresh.clear()
+            self._rush.stir()
         self._news.hear(name, Version(meta["uid"], meta["resourceVersion"]))
         self.queue.add(name)
 
@@ -138,7 +135,7 @@ class Operator:
 
     def deleted(self, name: str, uid: str) -> None:
         """A RenderJob was seen to go."""
-        self._take_fresh(name)
+        self._fresh.pop(name, None)
         self.look(name)
         if self._announcer is not None:
             self._announcer.deleted(uid)
@@ -151,44 +148,28 @@ class Operator:
         await self._passed.wait()
         async with asyncio.TaskGroup() as looks:
             while True:
-                await self._free.acquire()
+                turn = await self._rush.turn()
                 name = await self.queue.get()
-                fresh = self._take_fresh(name)
+                fresh = self._fresh.pop(name, None)
                 if self._news.take(name):
-                    looks.create_task(self._look(name, fresh)).add_done_callback(lambda _: self._free.release())
+                    looks.create_task(self._look(name, fresh, turn))
                 else:
                     self.queue.done(name, self._news.due_in(name))
-                    self._free.release()
+                    turn.end()
 
-    def _take_fresh(self, name: str) -> Json | None:
-        """A RenderJob that nobody has looked at, as the watch has seen it."""
-        body = self._fresh.pop(name, None)
-        if not self._fresh:
-            self._none_fresh.set()
-        return body
-
-    async def _give_way(self) -> None:
-        """Let those look first who have no child yet."""
-        if self._none_fresh.is_set():
-            return
-        self._free.release()
-        try:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_GIVE_WAY_SECONDS):
-                    await self._none_fresh.wait()
-        finally:
-            await self._free.acquire()
-
-    async def _look(self, name: str, fresh: Json | None) -> None:
+    async def _look(self, name: str, fresh: Json | None, turn: Turn) -> None:
         started = time.perf_counter()
-        result = await self._look_at(name, fresh)
+        try:
+            result = await self._look_at(name, fresh, turn)
+        finally:
+            turn.end()
         metrics.RECONCILES.labels(result).inc()
         metrics.RECONCILE_SECONDS.observe(time.perf_counter() - started)
         metrics.QUEUE_KEYS.set(len(self.queue))
 
-    async def _look_at(self, name: str, fresh: Json | None) -> str:
+    async def _look_at(self, name: str, fresh: Json | None, turn: Turn) -> str:
         try:
-            looked = await self._reconciler.reconcile(name, fresh)
+            looked = await self._reconciler.reconcile(name, fresh, turn.give_way)
         except Unavailable as error:
             wait = self._failed(name)
             log.warning("look again later", renderjob=name, cause=str(error), seconds=round(wait, 1))

@@ -4,6 +4,7 @@ Level-based and idempotent: it may run at any time, as often as one likes, in tw
 made a child, ``resourceVersion`` who wrote a status; whoever loses looks again.
 """
 
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -65,7 +66,10 @@ class Reports(Protocol):
         ...
 
 
-async def at_once() -> None:
+GiveWay = Callable[[float], Awaitable[None]]
+
+
+async def at_once(_: float) -> None:
     """Nobody is given way to."""
 
 
@@ -79,19 +83,17 @@ class Reconciler:
         reports: Reports,
         twins: Twins,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-        give_way: Callable[[], Awaitable[None]] = at_once,
     ) -> None:
-        """``give_way`` is waited for between a new child and what is said of it."""
         self._cluster = cluster
         self._platform = platform
         self._reports = reports
         self._twins = twins
         self._clock = clock
-        self._give_way = give_way
 
-    async def reconcile(self, name: str, fresh: Json | None = None) -> Looked:
+    async def reconcile(self, name: str, fresh: Json | None = None, give_way: GiveWay = at_once) -> Looked:
         """Look at one RenderJob; ``fresh`` is how a watch has just seen it, which saves reading it once more.
 
+        ``give_way``, told what making a child took in seconds, is waited for before anything is said of that child.
         Raises ``ClusterUnavailable`` when the cluster did not answer: look again later.
         """
         body = fresh or await self._cluster.get(RENDERJOBS, name)
@@ -100,12 +102,12 @@ class Reconciler:
             return Looked()
         with telemetry.bound(renderjob=name, job_id=body.get("status", {}).get("jobId")):
             try:
-                return await self._settle(body)
+                return await self._settle(body, give_way)
             except Gone:
                 await self._end_orphans(name)
                 return Looked()
 
-    async def _settle(self, body: Json) -> Looked:
+    async def _settle(self, body: Json, give_way: GiveWay) -> Looked:
         seen = await self._observe(body, shortcut=True)
         for _ in range(_MOST_ROUNDS):
             made = plan.make(seen, self._platform, self._clock())
@@ -115,7 +117,10 @@ class Reconciler:
             if not made.actions:
                 self._reports.tell(seen.rj)
                 return Looked(versions_of(seen), made.again_in)
+            began = time.monotonic()
             seen = await self._act(seen, made)
+            if isinstance(made.actions[0], plan.CreateJob):
+                await give_way(time.monotonic() - began)
         raise ClusterUnavailable("the RenderJob does not settle")
 
     async def _act(self, seen: Observed, made: Plan) -> Observed:
@@ -146,7 +151,6 @@ class Reconciler:
                 made = await self._cluster.create(JOBS, body)
                 log.info("child job made", child=rj.child_name)
                 reach(CrashPoint.OPERATOR_JOB_CREATED)
-                await self._give_way()
                 return replace(seen, job=observed.job_of(made))
             case plan.PatchJob(name, _, change):
                 patched = await self._cluster.patch(JOBS, name, change)
