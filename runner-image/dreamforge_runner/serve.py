@@ -43,7 +43,8 @@ class Server:
         self._supervisor = Supervisor(settings, storage, keep_child=True)
         self._home = SpoolHome(settings.spool_dir)
         # Blocking reads need a socket that waits longer than they do.
-        self._work = WorkQueue(connect(url, timeout_seconds=BLOCK_SECONDS + 5), self._stopping)
+        blocking = connect(url, timeout_seconds=BLOCK_SECONDS + 5)
+        self._work = WorkQueue(blocking, self._stopping, lambda: self._supervisor.prewarm(self._stopping))
 
     def stop(self) -> None:
         """End the job in hand as stopped and leave."""

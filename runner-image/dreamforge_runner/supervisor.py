@@ -54,6 +54,8 @@ class Supervisor:
         self._child: ChildProcess | None = None
         self._gauge, self._why_no_gauge = open_gauge(settings.visible_devices)
         self._bare_mib: float | None = None  # device memory in use before the child began
+        self._newest: warming.Likely | None = None  # what the last job that got its model had
+        self._worth_warming = True
 
     @property
     def child_pid(self) -> int | None:
@@ -61,8 +63,13 @@ class Supervisor:
         return self._child.pid if self._child is not None else None
 
     def prewarm(self, stopping: threading.Event) -> None:
-        """Have the child warm before the first job asks for it."""
-        warming.warm_up(self._warm_child(), self._settings, stopping)
+        """Have a child warm before a job asks for it, with the model of the last job that got one."""
+        if not self._worth_warming or (self._child is not None and self._child.alive):
+            return
+        child = self._warm_child()
+        likely = warming.guess(self._settings, self._newest)
+        warming.warm_up(child, likely, self._settings.load_timeout_seconds, stopping)
+        self._worth_warming = child.alive  # what killed it would kill the next; a job tries again, and tells
 
     def close(self) -> None:
         """End the child."""
@@ -82,6 +89,7 @@ class Supervisor:
             ending = self._work(attempt)
         except JobError as error:
             ending = _failed(error)
+        self._worth_warming = True
         discarded = self._settle_child(attempt, ending)
         measured = self._measure(attempt, watch, outbox, discarded=discarded)
         return self._finish(outbox, ending, measured, attempt.manifest_sha256 if attempt is not None else None)
@@ -89,6 +97,12 @@ class Supervisor:
     def _attempt(
         self, spec: RenderSpec, outbox: Outbox, inbox: Inbox, watch: "_Watch", ours: Callable[[], bool]
     ) -> Attempt:
+        target = registry.target_of(spec.model.kind, self._settings.runner_plugins)
+
+        def on_ready() -> None:
+            self._newest = warming.Likely(target, spec.model)
+            watch.loaded()
+
         return Attempt(
             spec,
             outbox,
@@ -96,8 +110,8 @@ class Supervisor:
             self._storage,
             load_timeout=self._settings.load_timeout_seconds,
             models_root=self._settings.models_root,
-            target=registry.target_of(spec.model.kind, self._settings.runner_plugins),
-            on_ready=watch.loaded,
+            target=target,
+            on_ready=on_ready,
             ours=ours,
         )
 

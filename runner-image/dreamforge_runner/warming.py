@@ -1,13 +1,17 @@
-"""Before the first job: the render child imports its backend, loads the likely model, and tries it out.
+"""Before a job needs it: the render child imports its backend, loads the likely model, and tries it out.
 
-``serve`` says that it is ready after this, so that a queue hands its jobs to runners that can begin at once.
+``serve`` says that it is ready after this, so that a queue hands its jobs to runners that can begin at once. A child
+that takes the place of a discarded one is warmed the same way, as soon as nothing else is to be done.
 """
 
 import queue
 import threading
 import time
+from typing import NamedTuple
 
 from dreamforge import models_root, telemetry
+from dreamforge.checkpoints import place
+from dreamforge.errors import JobError
 from dreamforge.models import ModelKind
 from dreamforge.spec import ModelRef
 from dreamforge_runner import wire
@@ -19,10 +23,27 @@ log = telemetry.logger(__name__)
 _TICK_SECONDS = 0.2
 
 
-def likely_model(settings: RunnerSettings) -> ModelRef | None:
-    """The checkpoint placed by hand, else the newest that is installed; ``None`` for the sketch backend."""
-    if not settings.prewarm_sdxl:
-        return None
+class Likely(NamedTuple):
+    """What the next job is likely to need: a backend, and its model if it has one."""
+
+    target: str
+    model: ModelRef | None
+
+
+def guess(settings: RunnerSettings, newest: Likely | None = None) -> Likely:
+    """What the newest job had, if it can still be had; before any job came, what settings name."""
+    if newest is not None and newest.model is not None:
+        try:
+            return newest._replace(model=place.located(newest.model, settings.models_root))
+        except JobError:
+            return newest._replace(model=None)
+    if settings.prewarm_sdxl:
+        return Likely(registry.SDXL_TARGET, _checkpoint(settings))
+    return Likely(registry.SKETCH_TARGET, None)
+
+
+def _checkpoint(settings: RunnerSettings) -> ModelRef | None:
+    """The one placed by hand, else the newest that is installed."""
     by_hand = settings.generate_model_path
     if by_hand is not None and by_hand.is_file():
         return _reference(str(by_hand))
@@ -35,18 +56,18 @@ def likely_model(settings: RunnerSettings) -> ModelRef | None:
     return _reference(str(max(models)[1])) if models else None
 
 
-def warm_up(child: ChildProcess, settings: RunnerSettings, stopping: threading.Event) -> None:
-    """Return when a job could begin. What fails here is told, and once more by the first job that needs it."""
-    model = likely_model(settings)
-    target = registry.SDXL_TARGET if settings.prewarm_sdxl else registry.SKETCH_TARGET
+def warm_up(child: ChildProcess, likely: Likely, seconds: float, stopping: threading.Event) -> None:
+    """Return when a job could begin, after ``seconds`` in any case. What fails here is told, and once more by the
+    first job that needs it."""
+    target, model = likely
     heard: queue.SimpleQueue[wire.Message | ChildGone] = queue.SimpleQueue()
     child.attach(heard.put)
     child.send(wire.Prepare(target, model.model_dump(mode="json") if model else None))
-    deadline = time.monotonic() + settings.load_timeout_seconds
+    deadline = time.monotonic() + seconds
     try:
         while not stopping.is_set():
             if time.monotonic() > deadline:
-                log.warning("not warm in time; taking work meanwhile", seconds=settings.load_timeout_seconds)
+                log.warning("not warm in time; taking work meanwhile", seconds=seconds)
                 return
             try:
                 message = heard.get(timeout=_TICK_SECONDS)

@@ -52,9 +52,10 @@ class _Worker(SimpleWorker):
 class WorkQueue:
     """The ``render`` queue as seen by one runner process."""
 
-    def __init__(self, redis: Redis, stopping: threading.Event) -> None:
+    def __init__(self, redis: Redis, stopping: threading.Event, on_idle: Callable[[], object]) -> None:
         self._redis = redis
         self._stopping = stopping
+        self._on_idle = on_idle
         self._queue = Queue(names.RENDER_QUEUE, connection=redis, serializer=JSONSerializer)
         self._performed: set[str] = set()
         self._loaded: str | None = None  # the model of the job before
@@ -71,6 +72,8 @@ class WorkQueue:
                 worker.heartbeat()
                 if (job := self._next()) is not None:
                     self._perform(worker, job)
+                else:
+                    self._on_idle()
                 wait = _RETRY_SECONDS
             except RedisError as error:
                 log.warning("no work: Redis is not reachable", cause=type(error).__name__, retry_seconds=wait)

@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 
 from dreamforge.errors import ErrorCode, JobError
 from dreamforge.events import AllocatorMemory
@@ -25,6 +26,11 @@ class FaultyBackend:
         self._loads += 1
         if model.id == "absent":
             raise JobError(ErrorCode.MODEL_MISSING, "no such file")
+        if model.id == "deadly-the-second-time":
+            mark = Path("loaded-before")
+            if mark.exists():
+                os.kill(os.getpid(), signal.SIGKILL)
+            mark.touch()
 
     def begin(self, params: RenderParams) -> Sequence[Notice]:
         self._params = params

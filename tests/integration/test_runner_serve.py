@@ -124,6 +124,40 @@ def test_after_a_broken_child_the_next_job_has_a_fresh_one(
     assert "secret prompt" not in end.model_dump_json()
 
 
+@pytest.mark.parametrize("prompt", ["killed", "oom", "hangs"])
+def test_a_child_in_place_of_a_discarded_one_is_warm_before_a_job_asks(
+    runner: Runner, redis_db: str, ingest: Ingest, prompt: str
+):
+    broken, after = make_spec(prompt, limits=Limits(item_timeout_seconds=0.6, grace_seconds=0.3)), make_spec()
+    submit(redis_db, broken)
+    assert finished(ingest, broken).outcome is Outcome.FAILED
+    wait_for(lambda: runner.log.count("model is warm") == 1, what="the new child is warm")
+    assert run_job(redis_db, ingest, after).outcome is Outcome.SUCCEEDED
+    assert child_of(ingest, after) != child_of(ingest, broken)
+    assert "model.reused" in ingest.logs(after.job_id)
+    assert runner.log.count("render child started") == 2
+
+
+def test_a_child_that_dies_between_jobs_is_replaced_by_a_warm_one(runner: Runner, redis_db: str, ingest: Ingest):
+    before, after = make_spec(), make_spec()
+    run_job(redis_db, ingest, before)
+    psutil.Process(child_of(ingest, before)).kill()
+    wait_for(lambda: "model is warm" in runner.log)
+    run_job(redis_db, ingest, after)
+    assert "model.reused" in ingest.logs(after.job_id)
+
+
+def test_a_model_that_kills_its_child_while_warming_is_not_tried_for_ever(
+    runner: Runner, redis_db: str, ingest: Ingest
+):
+    once = make_spec("killed", model_id="deadly-the-second-time")
+    run_job(redis_db, ingest, once)
+    wait_for(lambda: "render child ended while warming up" in runner.log)
+    assert run_job(redis_db, ingest, make_spec()).outcome is Outcome.SUCCEEDED
+    # The first, the one that died while warming up, and the one of the job after: nothing in between.
+    assert runner.log.count("render child started") == 3
+
+
 def test_a_killed_child_is_named_with_its_signal(runner: Runner, redis_db: str, ingest: Ingest):
     end = run_job(redis_db, ingest, make_spec("killed"))
     assert "SIGKILL" in failure_of(end).message
