@@ -125,6 +125,9 @@ tilt: ## Live development on the cluster of the current context (needs tilt)
 tilt-build: ## Build Tilt from its Go module, for the test of the Tiltfile (needs Go 1.26; minutes)
 	@scripts/build_tilt.sh
 
+kueue-build: ## Build Kueue from its Go module, for the tests of queues (needs Go 1.26; minutes)
+	@scripts/build_kueue.sh
+
 ##@ Test cluster
 cluster-build: ## Build Kubernetes from Go modules into .cache/cluster (needs Linux and Go 1.26; minutes the first time)
 	@tests/cluster/build.sh
@@ -169,4 +172,4 @@ revision: setup ## A new migration from the tables (M="what it does"; DF_DATABAS
 	@$(PY) scripts/revision.py "$(M)"
 
 .PHONY: help demo test setup setup-sdxl dev up down logs status gpu-cdi-generate inspect-env lint fmt type verify test-unit test-contract \
-  test-integration e2e test-faults test-cluster test-compose cluster-build cluster-up cluster-down kind tilt tilt-build soak test-fuzz fuzz test-parts bench manifests openapi crds golden env-example lock s3-server images migrate revision
+  test-integration e2e test-faults test-cluster test-compose cluster-build cluster-up cluster-down kind tilt tilt-build kueue-build soak test-fuzz fuzz test-parts bench manifests openapi crds golden env-example lock s3-server images migrate revision
