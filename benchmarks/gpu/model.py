@@ -49,12 +49,12 @@ def pipeline(size: str, where: str, dtype: torch.dtype) -> Any:
     return pipe
 
 
-def files(size: str, where: str, folder: Path) -> TinySdxl:
-    """Checkpoint and configuration below ``folder``, written once: 7 GB at real size."""
+def files(size: str, where: str, folder: Path, dtype: torch.dtype | None = None) -> TinySdxl:
+    """Checkpoint and configuration below ``folder``, written once: 7 GB at real size in half precision."""
     found = TinySdxl.below(folder / size)
     if found.checkpoint.is_file():
         return found
-    dtype = torch.float16 if where == "cuda" else torch.float32
+    dtype = dtype or (torch.float16 if where == "cuda" else torch.float32)
     pipe = pipeline(size, where, dtype)
     found.config.mkdir(parents=True, exist_ok=True)
     for part in ("unet", "vae", "scheduler"):

@@ -19,7 +19,9 @@ from dreamforge.db import registry
 from dreamforge.db.engine import open_engine
 from dreamforge.models_root import DESCRIPTOR, InstalledModel
 from dreamforge_api.worker.registry_sync import RegistrySync
+from dreamforge_runner.backends.sdxl import conversion
 from tests.api_server import poll
+from tests.converted_on_disk import install_converted
 from tests.jobs import rows
 from tests.models_on_disk import install
 from tests.servers import postgres
@@ -343,5 +345,30 @@ def test_what_verification_found_out_is_not_taken_back(engine: Engine, root: Pat
     swept(sync)
     assert "other bytes" in str(state(engine)[model.id])
     digest.read(checkpoint, digest.memory_of(root))
+    swept(sync)
+    assert state(engine) == {model.id: None}
+
+
+def test_converted_files_count_where_there_is_nothing_else(engine: Engine, root: Path) -> None:
+    model = install_converted(root)
+    sync = RegistrySync(engine, root, None)
+    swept(sync)
+    weights = folder_of(root, model) / "converted" / "unet.safetensors"
+    whole = weights.read_bytes()
+    weights.unlink()
+    assert (swept(sync), state(engine)) == ([], {model.id: None})  # runners go on with the checkpoint
+    weights.write_bytes(whole)
+    assert model.conversion is not None
+    conversion.drop_original(root, model, model.conversion)
+    assert (swept(sync), state(engine)) == ([], {model.id: None})
+    (row,) = rows(engine, "SELECT checkpoint_hash, installed FROM models")
+    assert row["checkpoint_hash"] == model.checkpoint.sha256
+    weights.unlink()
+    swept(sync)
+    assert "unet" in str(state(engine)[model.id])
+    weights.write_bytes(whole[:-1] + b"\x01")
+    swept(sync)
+    assert "other bytes" in str(state(engine)[model.id])
+    weights.write_bytes(whole)
     swept(sync)
     assert state(engine) == {model.id: None}

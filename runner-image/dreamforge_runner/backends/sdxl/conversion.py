@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 log = telemetry.logger(__name__)
 #: In the model's folder, so that the files get to their place by a rename, and go when the model goes.
-_ROOM = ".converting"
+ROOM = ".converting"
 
 
 class Outcome(NamedTuple):
@@ -62,7 +62,7 @@ def convert(folder: Path, kind: Number | None = None, *, keep_original: bool = T
                 return Outcome(model, already=True)
             return Outcome(drop_original(root, model, conversion), already=False)
         checkpoint = _checked(root, model)
-        room = folder / _ROOM
+        room = folder / ROOM
         try:
             with _errors_of(checkpoint):
                 shutil.rmtree(room, ignore_errors=True)
@@ -81,8 +81,8 @@ def convert(folder: Path, kind: Number | None = None, *, keep_original: bool = T
 def publish(root: Path, model: InstalledModel, kind: Number, libraries: Mapping[str, str]) -> InstalledModel:
     """Bring the files from the room to their place and describe them; the model as it is described then."""
     folder = root / model.folder
-    room, target = folder / _ROOM / converted.FOLDER, folder / converted.FOLDER
-    files = [_settled(folder / _ROOM, converted.path_of(part), digest.memory_of(root)) for part in converted.PARTS]
+    room, target = folder / ROOM / converted.FOLDER, folder / converted.FOLDER
+    files = [_settled(folder / ROOM, converted.path_of(part), digest.memory_of(root)) for part in converted.PARTS]
     models_root.sync_folder(room)
     bare = model.model_copy(update={"conversion": None})
     if model.conversion is not None:

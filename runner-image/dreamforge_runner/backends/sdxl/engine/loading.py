@@ -59,7 +59,13 @@ def from_converted(folder: Path, config: Path) -> Any:
     """The pipeline in host memory; its weights are views of the files of the model's ``folder``, read when used."""
     parts = {name: _empty(name, config).eval() for name in converted.PARTS}
     for name, part in parts.items():
-        part.load_state_dict(load_file(folder / converted.path_of(name)), strict=True, assign=True)
+        weights = load_file(folder / converted.path_of(name))
+        if other := sorted(weights.keys() ^ part.state_dict().keys()):
+            raise JobError(
+                ErrorCode.MODEL_INVALID,
+                f"these versions of the libraries know another {name}: {len(other)} names, such as {other[0]}",
+            )
+        part.load_state_dict(weights, strict=True, assign=True)
     make: Any = StableDiffusionXLPipeline.from_pretrained  # it has no types
     pipe = make(config, **parts, local_files_only=True, add_watermarker=False)
     pipe.set_progress_bar_config(disable=True)
