@@ -50,7 +50,7 @@ class Exchange(BaseHTTPRequestHandler):
             self.site.asked.append(asked)
         self.site.answer(self)
 
-    do_GET = do_HEAD = do_POST = _answer  # noqa: N815 - the standard library's names
+    do_GET = do_HEAD = do_POST = do_CONNECT = _answer  # noqa: N815 - the standard library's names
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the standard library's name
         """Quiet: tests look at ``asked``."""

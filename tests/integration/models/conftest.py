@@ -1,6 +1,9 @@
 """Both sources on loopback, and what an adapter is given to reach them."""
 
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
@@ -44,3 +47,16 @@ def make_context(hf: HuggingFace, civitai: CivitAI) -> Iterator[MakeContext]:
             return SourceContext(client, secrets, endpoints, allow_unscanned, LIMITS)
 
         yield make
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Key and certificate of models.example in one file, signed by itself."""
+    if not shutil.which("openssl"):
+        pytest.skip("no openssl to make a certificate with")
+    path = tmp_path_factory.mktemp("tls") / "both.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    command += ["-days", "2", "-subj", "/CN=models.example", "-addext", "subjectAltName=DNS:models.example"]
+    subprocess.run([*command, "-keyout", path, "-out", f"{path}.crt"], check=True, capture_output=True)
+    path.write_text(path.read_text() + Path(f"{path}.crt").read_text())
+    return path

@@ -1,6 +1,7 @@
 """A file at a source: a lasting address that redirects to signed ones on a second host, both real HTTP servers."""
 
 import hashlib
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -108,3 +109,11 @@ def source(data: bytes, *, direct: bool = False) -> Iterator[Source]:
 def left_over(folder: Path) -> list[str]:
     """Names of all files below a folder."""
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
+
+
+def server_context(certificate: Path, heard: list[str | None]) -> ssl.SSLContext:
+    """A TLS server's side; ``heard`` gets the names that clients ask for."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    context.sni_callback = lambda _connection, name, _context: heard.append(name)
+    return context

@@ -1,10 +1,7 @@
 """Who the fetcher talks to: no credential arrives at another host, no connection at a private address."""
 
 import base64
-import shutil
 import socket
-import ssl
-import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +14,7 @@ from dreamforge_cli.models.errors import NetworkError, NotAllowed
 from dreamforge_cli.models.fetch.fetcher import fetch
 from dreamforge_cli.models.fetch.guard import open_client
 from dreamforge_cli.models.sources.base import Credential
-from tests.integration.models.fetch_kit import FAST, KIB, TOKEN, Source, some_bytes, source
+from tests.integration.models.fetch_kit import FAST, KIB, TOKEN, Source, server_context, some_bytes, source
 from tests.standins.faults import Fault
 from tests.standins.web import Exchange, Site
 
@@ -228,26 +225,6 @@ def test_a_name_nobody_knows_is_a_network_error(tmp_path: Path, there: Source):
         fetch(there.file(url="https://nobody.example/x", credential=None), tmp_path / "x", client, FAST)
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Key and certificate of models.example in one file, signed by itself."""
-    if not shutil.which("openssl"):
-        pytest.skip("no openssl to make a certificate with")
-    path = tmp_path_factory.mktemp("tls") / "both.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    command += ["-days", "2", "-subj", "/CN=models.example", "-addext", "subjectAltName=DNS:models.example"]
-    subprocess.run([*command, "-keyout", path, "-out", f"{path}.crt"], check=True, capture_output=True)
-    path.write_text(path.read_text() + Path(f"{path}.crt").read_text())
-    return path
-
-
-def _server_context(certificate: Path, heard: list[str | None]) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    context.sni_callback = lambda _connection, name, _context: heard.append(name)
-    return context
-
-
 @pytest.mark.parametrize("name", ["models.example", "other.example"])
 def test_the_name_goes_into_sni_and_host_and_is_what_the_certificate_must_be_for(
     certificate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
@@ -255,7 +232,7 @@ def test_the_name_goes_into_sni_and_host_and_is_what_the_certificate_must_be_for
     monkeypatch.setenv("SSL_CERT_FILE", f"{certificate}.crt")
     heard: list[str | None] = []
     with source(b"x") as there:
-        context = _server_context(certificate, heard)
+        context = server_context(certificate, heard)
         hosts: list[str] = []
 
         def answer(ask: Exchange) -> None:

@@ -85,7 +85,10 @@ def installer(
     """All that installs, wired; the reporter is closed with it."""
     limits = limits or Limits()
     hosts = settings.model_allowed_hosts
-    with reporter, open_client(hosts, connections_per_host=limits.connections + 1) as client:
+    proxy = settings.model_proxy_url
+    with reporter, open_client(hosts, connections_per_host=limits.connections + 1, proxy_url=proxy) as client:
+        if proxy:
+            reporter.remark("DF_MODEL_PROXY_URL: the proxy looks up names and decides what they lead to")
         if hosts:
             reporter.remark(
                 f"DF_MODEL_ALLOWED_HOSTS: plain http and private addresses are allowed for {', '.join(hosts)}"

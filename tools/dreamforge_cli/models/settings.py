@@ -10,6 +10,7 @@ from dreamforge.settings import DfSettings
 #: The small files that a single-file checkpoint lacks, at one commit of the repository that SDXL comes from.
 SDXL_CONFIG = "hf:stabilityai/stable-diffusion-xl-base-1.0@462165984030d82259a11f4367a4eed129e94a7b"
 _HOST = r"^[A-Za-z0-9.-]+:\d{1,5}$|^\[[0-9A-Fa-f:.]+\]:\d{1,5}$"
+_PROXY = r"^https?://([^\s/?#@]+@)?([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]):\d{1,5}/?$"
 _ENDPOINT = r"^https?://[^\s?#@]+$"
 
 
@@ -38,6 +39,12 @@ class ModelSettings(DfSettings):
     )
     model_keep_original: bool = Field(
         default=True, description="0: a checkpoint is removed once its converted files are verified."
+    )
+    model_proxy_url: str | None = Field(
+        default=None,
+        pattern=_PROXY,
+        description="HTTP proxy for downloads, as http://user:password@host:port; it then looks up names, see "
+        "docs/models.md. HTTPS_PROXY is not read.",
     )
     hf_endpoint: str = Field(
         default="https://huggingface.co",

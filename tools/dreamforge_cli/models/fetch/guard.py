@@ -1,25 +1,31 @@
-"""The one HTTP client that talks to sources of models: to public hosts, over https, nobody in between.
+"""The one HTTP client that talks to sources of models: to public hosts, over https, nobody unasked in between.
 
 A host name is resolved once and the connection goes to the address that was checked, so a name that resolves to
 something else a moment later gains nothing. The name still goes into SNI and ``Host``. The client follows no
 redirect, keeps no cookie, and reads no proxy and no ``.netrc`` from the environment: each of them would send
 something somewhere by itself.
+
+A proxy is used only when it was named (``DF_MODEL_PROXY_URL``). It looks names up and connects, so what a name leads
+to is then its business: here a host is refused when this machine itself knows it at an address that is not public,
+and a name that only the proxy knows passes. Everything goes through a tunnel: the proxy sees host names, no URL and
+no token. Allowed hosts are reached without it.
 """
 
 import logging
 import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from itertools import zip_longest
-from typing import Final
+from typing import Any, Final
 
 import httpcore
 import httpx
 
 from dreamforge_cli.models.errors import NotAllowed
 from dreamforge_cli.models.fetch.addresses import is_public
+from dreamforge_cli.models.fetch.answers import plain
 
 #: Names the program: pages for browsers are of no use to it.
 USER_AGENT: Final = "dreamforge-models/1 (+https://dreamforge.dev)"
@@ -47,6 +53,7 @@ def open_client(
     *,
     connections_per_host: int = _CONNECTIONS_PER_HOST,
     resolve: Resolve | None = None,
+    proxy_url: str | None = None,
 ) -> httpx.Client:
     """A client for sources and the fetcher; close it when done.
 
@@ -57,7 +64,7 @@ def open_client(
         logging.getLogger(library).setLevel(logging.WARNING)
     guard = Guard(allowed_hosts, resolve or resolved)
     return httpx.Client(
-        transport=GuardedTransport(guard, connections_per_host),
+        transport=GuardedTransport(guard, connections_per_host, proxy_url),
         timeout=httpx.Timeout(_ANSWER_SECONDS, connect=CONNECT_SECONDS, pool=None),
         headers={"User-Agent": USER_AGENT, "Accept": "*/*", "Accept-Encoding": "identity"},
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
@@ -78,6 +85,11 @@ class Guard:
     def __init__(self, allowed_hosts: Iterable[str], resolve: Resolve) -> None:
         self._allowed = frozenset(_host_port(text) for text in allowed_hosts)
         self._resolve = resolve
+        self._left_to_proxy: set[HostPort] = set()
+
+    def allows(self, host: str, port: int) -> bool:
+        """Whether it may be reached over plain http, at any address, and without a proxy."""
+        return (host.lower(), port) in self._allowed
 
     def check(self, url: httpx.URL) -> None:
         """Refuse what is not https to a host, before anything is resolved."""
@@ -85,7 +97,7 @@ class Guard:
             raise NotAllowed(f"{url.host} has no port {url.port}")
         if url.scheme == "https" and url.host:
             return
-        if url.scheme == "http" and (url.host.lower(), url.port or 80) in self._allowed:
+        if url.scheme == "http" and self.allows(url.host, url.port or 80):
             return
         raise NotAllowed(
             f"{url.scheme}://{url.host} is refused: models come over https only "
@@ -100,32 +112,46 @@ class Guard:
             found = ()
         if not found:
             raise httpcore.ConnectError(f"{host} is not known to this machine's resolver: is the network up?")
-        if (host.lower(), port) in self._allowed:
-            return found
-        for address in found:
-            if not is_public(address):
-                raise NotAllowed(
-                    f"{host} is at {address}, which is no public address: refused "
-                    "(DF_MODEL_ALLOWED_HOSTS lists the mirrors that may be)"
-                )
+        if not self.allows(host, port):
+            _require_public(host, found)
         return found
+
+    def leave_to_proxy(self, host: str, port: int) -> None:
+        """Refuse a host that is known here, and is not public; looked up once."""
+        if (host, port) not in self._left_to_proxy:
+            with suppress(OSError, UnicodeError):
+                _require_public(host, self._resolve(host, port))
+            self._left_to_proxy.add((host, port))
+
+
+def _require_public(host: str, addresses: Sequence[str]) -> None:
+    for address in addresses:
+        if not is_public(address):
+            raise NotAllowed(
+                f"{host} is at {address}, which is no public address: refused "
+                "(DF_MODEL_ALLOWED_HOSTS lists the mirrors that may be)"
+            )
 
 
 class GuardedTransport(httpx.BaseTransport):
     """httpcore's connection pool behind the guard, with at most so many answers open per host."""
 
-    def __init__(self, guard: Guard, connections_per_host: int) -> None:
+    def __init__(self, guard: Guard, connections_per_host: int, proxy_url: str | None) -> None:
         self._guard = guard
         self._per_host = connections_per_host
         self._slots: dict[str, threading.BoundedSemaphore] = {}
         self._lock = threading.Lock()
-        self._pool = httpcore.ConnectionPool(
-            ssl_context=httpx.create_ssl_context(),
-            max_connections=None,
-            max_keepalive_connections=2 * connections_per_host,
-            keepalive_expiry=20,
-            network_backend=_GuardedNetwork(guard),
-        )
+        bounds: dict[str, Any] = {
+            "ssl_context": httpx.create_ssl_context(),
+            "max_connections": None,
+            "max_keepalive_connections": 2 * connections_per_host,
+            "keepalive_expiry": 20,
+        }
+        self._pool = httpcore.ConnectionPool(**bounds, network_backend=_GuardedNetwork(guard))
+        self._proxied: httpcore.ConnectionPool | None = None
+        if proxy_url is not None:
+            proxy = httpx.Proxy(proxy_url)
+            self._proxied = httpcore.HTTPProxy(str(proxy.url), proxy_auth=proxy.raw_auth, **bounds)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send one request; the answer's body keeps its slot until it is closed."""
@@ -135,7 +161,14 @@ class GuardedTransport(httpx.BaseTransport):
         slot.acquire()
         try:
             with _httpx_errors():
-                answer = self._pool.handle_request(_as_httpcore(request))
+                answer = self._way_to(url).handle_request(_as_httpcore(request))
+        except httpx.ProxyError as error:
+            slot.release()
+            if not str(error).startswith(("401", "403", "407")):
+                raise
+            raise NotAllowed(
+                f"the proxy of DF_MODEL_PROXY_URL refuses {url.host}: {plain(str(error), frozenset())}"
+            ) from None
         except BaseException:
             slot.release()
             raise
@@ -148,6 +181,15 @@ class GuardedTransport(httpx.BaseTransport):
 
     def close(self) -> None:
         self._pool.close()
+        if self._proxied is not None:
+            self._proxied.close()
+
+    def _way_to(self, url: httpx.URL) -> httpcore.ConnectionPool:
+        port = url.port or (443 if url.scheme == "https" else 80)
+        if self._proxied is None or self._guard.allows(url.host, port):
+            return self._pool
+        self._guard.leave_to_proxy(url.host, port)
+        return self._proxied
 
     def _slot(self, origin: str) -> threading.BoundedSemaphore:
         with self._lock:
