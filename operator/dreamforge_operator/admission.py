@@ -25,14 +25,16 @@ def read(workload: Workload) -> tuple[AdmittedReason, str]:
     conditions = workload.conditions
     admitted, evicted = conditions.get("Admitted"), conditions.get("Evicted")
     reserved = conditions.get("QuotaReserved")
+    detail = reserved.message if reserved is not None else ""
     if admitted is not None and admitted.true:
         return ADMITTED
+    if not workload.active:
+        return AdmittedReason.EVICTED, _told("The job's Workload is not active and holds no quota", detail)
     if evicted is not None and evicted.true:
         reason = AdmittedReason.PREEMPTED if evicted.reason == "Preempted" else AdmittedReason.EVICTED
         return reason, _told("Kueue took the job's quota back; it goes on when there is room", evicted.message)
     if reserved is not None and reserved.reason == "Inadmissible":
-        return AdmittedReason.INADMISSIBLE, _told("Kueue can't admit the job", reserved.message)
-    detail = reserved.message if reserved is not None else ""
+        return AdmittedReason.INADMISSIBLE, _told("Kueue can't admit the job", detail)
     return AdmittedReason.WAITING_FOR_QUOTA, _told("The job waits for quota", detail)
 
 

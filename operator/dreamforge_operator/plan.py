@@ -177,7 +177,9 @@ def _suspension(seen: Observed, child: ChildJob) -> Sequence[Action]:
     wanted = seen.rj.spec.suspend
     if child.queued_by_kueue:
         workload = seen.workload
-        if workload is None or workload.active is not wanted:
+        # One that Kueue or a person made inactive stays so: only what was suspended for us is resumed by us.
+        resumes = not wanted and seen.rj.status.phase is Phase.SUSPENDED
+        if workload is None or workload.active is not wanted or not (wanted or resumes):
             return ()
         return (SetWorkloadActive(workload.name, not wanted),)
     if child.suspend is wanted:

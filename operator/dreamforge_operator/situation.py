@@ -92,7 +92,7 @@ def assess(seen: Observed, now: datetime) -> Situation:
     if seen.rj.spec.suspend:
         return _suspended(base, seen)
     if _too_late(seen, now):
-        return _failed(base, _late(seen, now))
+        return _failed(base, _late(seen, message))
     if seen.refusal is not None or seen.stranger:
         return replace(base, phase=Phase.PENDING, message=base.accepted_message)
     return _working(base, seen, now)
@@ -163,9 +163,11 @@ def _too_late(seen: Observed, now: datetime) -> bool:
     return not started and deadline is not None and now >= deadline
 
 
-def _late(seen: Observed, now: datetime) -> failures.Found:
+def _late(seen: Observed, queued: str) -> failures.Found:
     cause = diagnose(seen.child, seen.pods, seen.events)
     why = "" if cause.benign else f": {cause.message}"
+    if seen.child is not None and seen.child.suspend and seen.child.queued_by_kueue:
+        why = f": {queued}"
     seconds = seen.rj.spec.limits.start_deadline_seconds
     message = f"No pod ran within {seconds} s of the RenderJob's creation{why}"[:1000]
     return failures.Found(ErrorCode.JOB_TIMEOUT, FailedReason.START_DEADLINE_EXCEEDED, message)

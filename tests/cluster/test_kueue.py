@@ -98,6 +98,7 @@ def make_queue(kubectl: Kubectl, name: str) -> str:
         },
         {**kueue_object("LocalQueue", name), "spec": {"clusterQueue": name}},
     )
+    kubectl.wait_condition("localqueue", name, "Active")
     return name
 
 
@@ -205,6 +206,35 @@ def test_suspend_gives_the_quota_back_and_resume_asks_for_it_again(apply: Callab
     job.wait_phase("Succeeded")
 
 
+def test_a_workload_that_a_person_made_inactive_is_not_fought(apply: Callable[..., Played], kubectl: Kubectl) -> None:
+    job = apply()
+    start(job)
+    (workload,) = kubectl.list("workloads", f"kueue.x-k8s.io/job-uid={child(job)['metadata']['uid']}")
+    name = workload["metadata"]["name"]
+    kubectl.patch("workload", name, {"spec": {"active": False}})
+    assert "not active" in waits(job, "Evicted")
+    job.edit(ttlSecondsAfterFinished=7200)
+    eventually("it was looked at again", lambda: job.status["observedGeneration"] == 2)
+    assert kubectl.get("workload", name)["spec"]["active"] is False
+    kubectl.patch("workload", name, {"spec": {"active": True}})
+    job.render()
+    job.wait_phase("Succeeded")
+
+
+def test_the_namespaces_default_queue_takes_jobs_that_name_none(kubectl: Kubectl, operator: Operator) -> None:
+    make_queue(kubectl, "default")
+    try:
+        kubectl.create(render_job("no-queue"))
+        job = Played(kubectl, "no-queue")
+        pod = start(job)
+        assert pod["spec"]["nodeSelector"] == {LABEL: "default"}
+        assert job.reason("Admitted") == "QuotaReserved"
+        job.end(pod, items_done=1)
+        job.wait_phase("Succeeded")
+    finally:
+        kubectl.delete("localqueue", "default")
+
+
 def test_a_cancel_gives_the_quota_back(apply: Callable[..., Played], kubectl: Kubectl) -> None:
     running, waiting = apply(), apply()
     start(running)
@@ -248,7 +278,7 @@ def test_while_kueue_is_away_nothing_is_lost_and_what_waits_for_it_says_so(
     try:
         late = apply()
         running.end(pod, items_done=1)
-        eventually("it is told", lambda: late.reason("Accepted") == "RefusedByCluster", timeout=30)
+        eventually("it is told", lambda: late.reason("Accepted") == "RefusedByCluster")
         assert 'webhook "mjob.kb.io"' in (condition(late.body, "Accepted") or {})["message"]
         assert late.jobs() == []
         assert running.status["phase"] == "Rendering"

@@ -380,6 +380,7 @@ def test_a_queued_job_is_made_suspended_and_never_unsuspended_by_us():
         (True, {"Admitted": ("True", "Admitted", "")}, "QuotaReserved", "admitted"),
         (True, {"Evicted": ("True", "Preempted", "by another")}, "Preempted", "by another"),
         (True, {"Evicted": ("True", "PodsReadyTimeout", "too slow")}, "Evicted", "too slow"),
+        (False, {"Evicted": ("True", "Deactivated", "")}, "Evicted", "not active"),
     ],
 )
 def test_what_kueue_says_is_told(active: bool, told: dict[str, tuple[str, str, str]], reason: str, message: str):
@@ -403,6 +404,26 @@ def test_in_a_queue_suspend_is_kueues_to_do():
         world.workload["spec"]["active"] = not suspend
         world.settle()
     assert "PatchJob" not in world.writes
+
+
+def test_a_workload_that_somebody_else_made_inactive_stays_so():
+    world = World({"queue": {"name": "gpu"}})
+    world.settle()
+    world.workload = {"metadata": {"name": "w"}, "spec": {"active": False}}
+    world.settle()
+    assert (world.phase, world.condition("Admitted")["reason"]) == ("Queued", "Evicted")
+    assert world.planned().actions == ()
+
+
+def test_a_wait_in_the_queue_that_was_too_long_names_its_reason():
+    world = World({"queue": {"name": "gpu"}, "limits": {"startDeadlineSeconds": 60}})
+    world.settle()
+    told = {"type": "QuotaReserved", "status": "False", "reason": "Pending", "message": "insufficient quota"}
+    world.workload = {"metadata": {"name": "w"}, "spec": {}, "status": {"conditions": [told]}}
+    world.later(61)
+    world.settle()
+    assert (world.phase, world.condition("Failed")["reason"]) == ("Failed", "StartDeadlineExceeded")
+    assert "insufficient quota" in world.condition("Failed")["message"]
 
 
 def test_what_was_admitted_and_has_ended_was_admitted():
