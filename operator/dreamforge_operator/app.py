@@ -34,7 +34,7 @@ log = telemetry.logger(__name__)
 DEAD_AFTER_SECONDS = 120.0
 _RETRY_SECONDS = 2.0
 #: A pass may take this share of the time between two of them; with more objects there are fewer passes.
-_PASS_SHARE = 0.05
+_PASS_SHARE = 0.02
 _LONGEST_BETWEEN = 60.0
 #: What happens to a child comes in bursts (made, counted, scheduled), and one look does for all of a burst.
 _CHILD_DELAY_SECONDS = 0.2
