@@ -134,6 +134,16 @@ def tests_do_not_sleep(tree: Tree) -> list[str]:
     ]
 
 
+def tests_share_kits(tree: Tree) -> list[str]:
+    """What two test modules need is a module of its own."""
+    return [
+        f"{path}:{node.lineno}: imports from a test module"
+        for path, text in tree.python("tests", "benchmarks")
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").rpartition(".")[2].startswith("test_")
+    ]
+
+
 def modules_say_what_they_are(tree: Tree) -> list[str]:
     """Every module begins with a docstring; only an empty ``__init__.py`` has nothing to say."""
     return [str(path) for path, text in tree.python() if text.strip() and ast.get_docstring(ast.parse(text)) is None]
@@ -216,6 +226,7 @@ GUARDS: tuple[Callable[[Tree], list[str]], ...] = (
     tests_are_packages,
     no_grab_bag,
     tests_do_not_sleep,
+    tests_share_kits,
     modules_say_what_they_are,
     environment_is_read_in_settings,
     nothing_too_long,

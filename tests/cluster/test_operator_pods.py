@@ -8,7 +8,7 @@ import pytest
 
 from tests.cluster.kubectl import Kubectl, Object, condition, eventually
 from tests.cluster.operators import Operator, Played, in_pods, install_crd, render_job
-from tests.unit.core.test_model_places import install
+from tests.models_on_disk import install
 
 SMALL = {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "1Gi"}}
 
@@ -28,7 +28,7 @@ def operator(namespace: Kubectl, runner_image: str, tmp_path: Path) -> Iterator[
 
 def items_of(kubectl: Kubectl, folder: Path) -> list[Object]:
     """A models root as a ConfigMap, which any pod may mount: an installed model, and the same in a wrong place."""
-    model = install(folder / "root")
+    model = install(folder / "root", "sdxl-x", "1.0")
     files = {
         f"{place}/{path.relative_to(folder / 'root' / model.folder).as_posix()}": path
         for place in (model.folder, "sdxl-checkpoint/sdxl-wrong@1.0")

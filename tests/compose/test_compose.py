@@ -8,11 +8,11 @@ from typing import Any
 import psutil
 import pytest
 
+from tests import pipeline_config
 from tests.compose.system import CHECKED, ONE_SHOT, SERVICES, Composition, fetched
 from tests.e2e import pictures
 from tests.e2e.system import sha256
 from tests.tiny_sdxl import broken
-from tests.unit.core.test_checkpoints import config
 
 pytestmark = pytest.mark.timeout(900)  # the first test builds images
 
@@ -93,12 +93,12 @@ def test_logs_are_ndjson_without_the_password(composition: Composition):
 
 def test_a_model_is_installed_verified_and_removed(composition: Composition, tmp_path: Path):
     """Into a new volume, by nobody, and known to the API at once; the worker and the runner only read it."""
-    config(tmp_path / "config")
+    pipeline_config.write(tmp_path / "config")
     (tmp_path / "sdxl-x.safetensors").write_bytes(broken.encode(broken.MINIMAL))
     tmp_path.chmod(0o755)
     before = {service: composition.identity(service) for service in SERVICES}
     composition.models("adopt", "/here/sdxl-x.safetensors", "--id", "sdxl-x", mounted=tmp_path)
-    assert {service: composition.identity(service) for service in SERVICES} == before  # the command starts nothing anew
+    assert {service: composition.identity(service) for service in SERVICES} == before  # nothing is made anew
     (model,) = listed(composition)
     assert model["installed"]
     composition.models("verify", model["id"])

@@ -26,6 +26,7 @@ BREACHES = [
     ("tests_are_packages", "tests/unit/operator/test_plan.py", '"""Doc."""\n'),
     ("no_grab_bag", "api/utils.py", '"""Doc."""\n'),
     ("tests_do_not_sleep", "tests/test_a.py", '"""Doc."""\nimport time\ntime.sleep' + "(0.5)\n"),
+    ("tests_share_kits", "tests/test_a.py", '"""Doc."""\nfrom tests.unit.test_b import made\n'),
     ("modules_say_what_they_are", "api/a.py", "x = 1\n"),
     ("environment_is_read_in_settings", "api/a.py", '"""Doc."""\nimport os\nx = os.environ.get("DF_X")\n'),
     ("environment_is_read_in_settings", "api/a.py", '"""Doc."""\nimport os\nx = os.environ["DF_X"]\n'),

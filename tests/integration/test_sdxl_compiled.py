@@ -20,7 +20,7 @@ from dreamforge_runner.backends.sdxl.settings import SdxlSettings
 from tests import tiny_sdxl
 from tests.golden import renders
 from tests.integration.runner_kit import Runner, make_spec
-from tests.integration.test_sdxl_plans import SAME_PICTURE_DB, alone, decibels, made, params
+from tests.integration.sdxl_kit import SAME_PICTURE_DB, alone, decibels, made, params
 
 pytestmark = [
     pytest.mark.sdxl,

@@ -1,39 +1,26 @@
 """Plans on the real libraries and the tiny checkpoint: what a plan may change of a picture, and what never leaks."""
 
-import math
 from typing import Any
 
 import psutil
 import pytest
 
 from dreamforge.errors import ErrorCode, JobError
-from dreamforge.spec import RenderParams, Scheduler
+from dreamforge.spec import Scheduler
 from dreamforge_runner.backends.base import Item, Pixels
 from dreamforge_runner.backends.sdxl import SdxlBackend
-from dreamforge_runner.backends.sdxl.plan_settings import PlanSettings
-from dreamforge_runner.backends.sdxl.settings import SdxlSettings
 from tests import tiny_sdxl
 from tests.golden import renders
+from tests.integration.sdxl_kit import SAME_PICTURE_DB, alone, decibels, made, params
 
 pytestmark = [
     pytest.mark.sdxl,
     pytest.mark.skipif(tiny_sdxl.missing_library() is not None, reason=str(tiny_sdxl.missing_library())),
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:diffusers.schedulers"),
 ]
-#: Two pictures of one seed, batched and alone: the order of sums may differ, nothing a person sees.
-SAME_PICTURE_DB = 45.0
 #: bfloat16 keeps 8 bits of a number: another thumbnail than float32 by a little, another picture by no means.
 BFLOAT16_TOLERANCE = 4 * renders.TOLERANCE
 MIB = 1 << 20
-
-
-def made(**plan: Any) -> SdxlBackend:
-    backend = SdxlBackend(SdxlSettings(hash_cache_path=None), PlanSettings(sdxl_compile_cache_path=None, **plan))
-    import torch  # noqa: PLC0415 - after the backend set the libraries' environment
-
-    torch.set_num_threads(1)
-    backend.load(renders.model(tiny_sdxl.cached()))
-    return backend
 
 
 @pytest.fixture(scope="module")
@@ -46,10 +33,6 @@ def batching() -> SdxlBackend:
     return made(sdxl_micro_batch=3)
 
 
-def params(**changes: Any) -> RenderParams:
-    return RenderParams.model_validate({"prompt": "a red fox", "width": 256, "height": 256, "steps": 3, **changes})
-
-
 def together(backend: SdxlBackend, seeds: list[int], **changes: Any) -> list[Pixels]:
     backend.begin(params(**changes))
     try:
@@ -57,17 +40,6 @@ def together(backend: SdxlBackend, seeds: list[int], **changes: Any) -> list[Pix
         return [backend.decode(latents) for latents in backend.denoise_many(items, lambda _: True)]
     finally:
         backend.end()
-
-
-def alone(backend: SdxlBackend, seed: int, **changes: Any) -> Pixels:
-    return renders.render(backend, params(**changes), seed)
-
-
-def decibels(one: Pixels, other: Pixels) -> float:
-    """Peak signal-to-noise ratio of two pictures; infinite when they are equal."""
-    assert (one.width, one.height) == (other.width, other.height)
-    error = sum((a - b) ** 2 for a, b in zip(one.rgb, other.rgb, strict=True)) / len(one.rgb)
-    return math.inf if error == 0 else 10 * math.log10(255**2 / error)
 
 
 @pytest.mark.parametrize("scheduler", Scheduler)

@@ -1,15 +1,14 @@
 """``dreamforge model adopt`` and every file that no runner may load: refused, and nothing is left behind."""
 
-import json
 from pathlib import Path
 
 import pytest
 
 from dreamforge.checkpoints import configuration
 from dreamforge_cli.models.errors import BadReference, NotAllowed
+from tests import pipeline_config
 from tests.adoption import adopted
 from tests.tiny_sdxl import TinySdxl, bombs, broken
-from tests.unit.core.test_checkpoints import CONFIG_FILES, INDEX
 
 GOOD = broken.encode(broken.MINIMAL)
 
@@ -18,11 +17,8 @@ GOOD = broken.encode(broken.MINIMAL)
 def good(tmp_path: Path) -> TinySdxl:
     """What passes every check that needs no library."""
     files = TinySdxl.below(tmp_path / "good")
-    for file in CONFIG_FILES:
-        (files.config / file).parent.mkdir(parents=True, exist_ok=True)
-        (files.config / file).write_text("{}")
+    pipeline_config.write(files.config)
     (files.config / "tokenizer/tokenizer_config.json").write_text("{}")
-    (files.config / "model_index.json").write_text(json.dumps(INDEX))
     files.checkpoint.write_bytes(GOOD)
     return files
 

@@ -1,6 +1,5 @@
 """Which files pass as SDXL checkpoints, and what is said of those that don't."""
 
-import json
 import os
 from io import BytesIO
 from pathlib import Path
@@ -12,34 +11,10 @@ from hypothesis import strategies as st
 from dreamforge.checkpoints import configuration, digest, header, sdxl
 from dreamforge.errors import ErrorCode, JobError
 from dreamforge.spec import ModelRef
+from tests import pipeline_config
 from tests.tiny_sdxl import broken
 
 GOOD = broken.encode(broken.MINIMAL)
-#: What ``pipeline.save_pretrained`` writes for SDXL.
-INDEX = {
-    "_class_name": "StableDiffusionXLPipeline",
-    "_diffusers_version": "0.42.1",
-    "feature_extractor": [None, None],
-    "force_zeros_for_empty_prompt": True,
-    "image_encoder": [None, None],
-    "scheduler": ["diffusers", "EulerDiscreteScheduler"],
-    "text_encoder": ["transformers", "CLIPTextModel"],
-    "text_encoder_2": ["transformers", "CLIPTextModelWithProjection"],
-    "tokenizer": ["transformers", "CLIPTokenizer"],
-    "tokenizer_2": ["transformers", "CLIPTokenizer"],
-    "unet": ["diffusers", "UNet2DConditionModel"],
-    "vae": ["diffusers", "AutoencoderKL"],
-}
-CONFIG_FILES = (
-    "unet/config.json",
-    "vae/config.json",
-    "text_encoder/config.json",
-    "text_encoder_2/config.json",
-    "tokenizer/vocab.json",
-    "tokenizer/merges.txt",
-    "tokenizer_2/tokenizer.json",
-    "scheduler/scheduler_config.json",
-)
 
 
 @pytest.fixture
@@ -53,14 +28,6 @@ def refusal(path: Path) -> JobError:
     with pytest.raises(JobError) as caught:
         sdxl.inspect(path)
     return caught.value
-
-
-def config(folder: Path, **changes: object) -> Path:
-    for file in CONFIG_FILES:
-        (folder / file).parent.mkdir(parents=True, exist_ok=True)
-        (folder / file).write_text("{}")
-    (folder / "model_index.json").write_text(json.dumps({**INDEX, **changes}), "utf-8")
-    return folder
 
 
 def reference(path: Path, **facts: object) -> ModelRef:
@@ -225,13 +192,13 @@ def test_hashing_what_is_gone_says_missing(tmp_path: Path):
 
 @pytest.mark.parametrize("beside", ["model", "model.config", "config"])
 def test_the_configuration_is_found_beside_the_checkpoint(beside: str, good: Path):
-    folder = config(good.parent / beside)
+    folder = pipeline_config.write(good.parent / beside)
     assert configuration.find(good) == folder
 
 
 def test_the_configuration_setting_wins_and_is_the_only_place(good: Path, tmp_path: Path):
-    config(good.parent / "config")
-    chosen = config(tmp_path / "elsewhere")
+    pipeline_config.write(good.parent / "config")
+    chosen = pipeline_config.write(tmp_path / "elsewhere")
     assert configuration.find(good, chosen) == chosen
     with pytest.raises(JobError) as caught:
         configuration.find(good, tmp_path / "nowhere")
@@ -247,9 +214,9 @@ def test_a_missing_configuration_names_every_place_looked_at(good: Path):
         assert str(good.parent / place) in caught.value.message
 
 
-@pytest.mark.parametrize("file", CONFIG_FILES)
+@pytest.mark.parametrize("file", pipeline_config.FILES)
 def test_a_configuration_must_be_complete(file: str, good: Path):
-    folder = config(good.parent / "config")
+    folder = pipeline_config.write(good.parent / "config")
     (folder / file).unlink()
     with pytest.raises(JobError) as caught:
         configuration.find(good)
@@ -272,25 +239,25 @@ def test_a_configuration_must_be_complete(file: str, good: Path):
     ],
 )
 def test_a_configuration_may_name_nothing_but_sdxl(changes: dict[str, object], good: Path):
-    config(good.parent / "config", **changes)
+    pipeline_config.write(good.parent / "config", **changes)
     with pytest.raises(JobError) as caught:
         configuration.find(good)
     assert caught.value.code is ErrorCode.MODEL_INVALID
 
 
 def test_a_scheduler_that_is_not_known_is_told_when_all_else_is_right(tmp_path: Path):
-    folder = config(tmp_path / "config")
+    folder = pipeline_config.write(tmp_path / "config")
     assert configuration.unknown_scheduler(folder) is None
-    config(folder, scheduler=["my_code", "EulerDiscreteScheduler"])
+    pipeline_config.write(folder, scheduler=["my_code", "EulerDiscreteScheduler"])
     assert configuration.unknown_scheduler(folder) == "my_code.EulerDiscreteScheduler"
-    config(folder, scheduler=["diffusers", "New"], unet=["my_code", "UNet"])
+    pipeline_config.write(folder, scheduler=["diffusers", "New"], unet=["my_code", "UNet"])
     with pytest.raises(JobError, match="unet"):
         configuration.unknown_scheduler(folder)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"a":' + "[" * 100_000, "\ufeff{}"])
 def test_a_configuration_must_be_a_json_object(text: str, good: Path):
-    folder = config(good.parent / "config")
+    folder = pipeline_config.write(good.parent / "config")
     (folder / "model_index.json").write_text(text, "utf-8")
     with pytest.raises(JobError) as caught:
         configuration.find(good)

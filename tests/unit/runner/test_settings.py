@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from dreamforge_runner.settings import RunnerSettings
-from tests.unit.core.test_model_places import install
+from tests.models_on_disk import install
 
 
 @pytest.fixture
