@@ -3,12 +3,15 @@
 One warm runner for all of it: importing the libraries costs more than every job here together.
 """
 
+import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from dreamforge import models_root
 from dreamforge.checkpoints import digest
 from dreamforge.errors import ErrorCode
 from dreamforge.events import ArtifactStored, AttemptFinished, Outcome
@@ -155,4 +158,50 @@ def test_what_only_rendering_finds_and_what_is_not_read_again(
         stored = client.renders(registered(model).model_copy(update={"sha256": "f" * 64}))
         assert stored.metadata["checkpoint_hash"] == "f" * 64
         assert not (runner.home / ".dreamforge" / "hashes").exists()
+        assert runner.stop() == 0
+
+
+def converted(home: Path, folder: Path, *options: str) -> dict[str, Any]:
+    """What the command prints."""
+    code, said = Runner(home, "convert", str(folder), *options).finish(WAIT_SECONDS)
+    assert code == 0, said
+    return dict(json.loads(said))
+
+
+def test_a_converted_model_with_its_checkpoint_and_without(
+    tmp_path: Path, redis_db: str, ingest: Ingest, tiny: TinySdxl
+):
+    root = tmp_path / "models"
+    model = installed(root, tiny)
+    reference, folder = registered(model), root / model.folder
+    told = converted(tmp_path / "c", folder, "--dtype", "float32")
+    assert (told["event"], told["dtype"], told["original_kept"]) == ("converted", "float32", True)
+    settings = {"DF_RUNNER_BACKEND": "sdxl", "DF_MODELS_ROOT": str(root), "DF_HASH_CACHE_PATH": ""}
+    with Runner(tmp_path / "r", "serve", redis_url=redis_db, **settings).wait_ready(WAIT_SECONDS) as runner:
+        client = Client(redis_db, ingest)
+
+        def warm(model: ModelRef) -> bool:
+            spec, _ = client.job(model)
+            (stored,) = ingest.of(spec.job_id, ArtifactStored)
+            assert stored.metadata["checkpoint_hash"] == told_hash
+            assert "model.conversion_ignored" not in ingest.logs(spec.job_id)
+            return "model.reused" in ingest.logs(spec.job_id)
+
+        told_hash = model.checkpoint.sha256
+        assert warm(reference)
+        told = converted(tmp_path / "c", folder, "--drop-original")
+        assert (told["original_kept"], (folder / model.checkpoint.path).exists()) == (False, False)
+        # Loaded once more, from other files than before; then they are what the model is known by.
+        assert [warm(reference) for _ in range(2)] == [False, True]
+        models_root.write(root, models_root.read(folder).model_copy(update={"verified_at": datetime.now(UTC)}))
+        assert warm(reference)
+        assert warm(reference.model_copy(update={"path": None, "folder_path": model.folder, "sha256": None}))
+
+        unet = folder / "converted" / "unet.safetensors"
+        good = unet.read_bytes()
+        replaced(unet, good[:-1] + b"\x55")
+        assert client.refuses(reference, "was not kept") is ErrorCode.MODEL_INVALID
+        replaced(unet, good)
+        assert not warm(reference)
+        assert runner.log.count("render child started") == 1
         assert runner.stop() == 0
