@@ -176,7 +176,7 @@ def h10(bench: Bench) -> Sequence[Row]:
             rig._conditions = {}
             memory = rig.engine.end()
             if memory is not None:
-                left.ours.append((torch.cuda.memory_allocated() - before) / _MIB)
+                left.ours.append(abs(torch.cuda.memory_allocated() - before) / _MIB)
                 peak.ours.append(memory.allocated_peak_mib / 1024)
                 told = f"reserved: peak {memory.reserved_peak_mib:.0f} MiB, after {memory.reserved_end_mib:.0f} MiB"
                 peak.notes.append(told)
