@@ -19,7 +19,8 @@ from dreamforge import telemetry
 from dreamforge.errors import Unavailable
 from dreamforge.transport import names
 
-_WAKE_GAP_SECONDS = 0.02
+#: Between two wake-ups: a job right behind another waits for it; thousands of jobs a second make 200 messages of it.
+_WAKE_GAP_SECONDS = 0.005
 _RECONNECT_SECONDS = 0.5
 _LISTEN_SECONDS = 5.0
 _log = telemetry.logger(__name__)
@@ -45,7 +46,7 @@ class Bus:
         self.connected = False
 
     def wake(self) -> None:
-        """Tell the control loop that there is work: at once, then at most every 20 ms."""
+        """Tell the control loop that there is work: at once, then at most every 5 ms."""
         self._wanted = True
         if not self._waking:
             self._waking = True

@@ -18,7 +18,6 @@ from uuid import UUID
 
 import urllib3
 from kubernetes.client import ApiClient, Configuration
-from kubernetes.client.exceptions import ApiException
 from kubernetes.config import ConfigException, load_incluster_config, load_kube_config
 from pydantic import ValidationError
 
@@ -32,7 +31,7 @@ from dreamforge.spec import Limits, RenderSpec
 from dreamforge_api.execution.base import Liveness, Refused, TryLater, Unreachable
 
 #: Connect, then read, in seconds.
-_TIMEOUTS: Final = (3.0, 10.0)
+_TIMEOUTS: Final = urllib3.Timeout(connect=3.0, read=10.0)
 _JSON: Final = "application/json"
 _MERGE: Final = "application/merge-patch+json"
 _ENDED: Final = (ConditionType.COMPLETE, ConditionType.FAILED, ConditionType.CANCELED)
@@ -250,16 +249,17 @@ class Connection:
     def _ask(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, content_type: str = _JSON
     ) -> tuple[int, dict[str, Any]]:
-        headers = {"Accept": _JSON, "Content-Type": content_type}
+        headers = {"Accept": _JSON, "Content-Type": content_type, "User-Agent": names.API_MANAGER}
+        data = None if body is None else json.dumps(body, separators=(",", ":")).encode()
         try:
-            request = self._client.param_serialize(
-                method, path, query_params=[], header_params=headers, body=body, auth_settings=["BearerToken"]
+            # The client's logins and connections: its own way to a request takes half as long again.
+            self._client.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
+            answer = self._client.rest_client.pool_manager.request(
+                method, f"{self._client.configuration.host}{path}", body=data, headers=headers, timeout=_TIMEOUTS
             )
-            answer = self._client.call_api(*request, _request_timeout=_TIMEOUTS)
-            data: bytes = answer.read()  # type: ignore[no-untyped-call]
-        except (urllib3.exceptions.HTTPError, ApiException, OSError) as error:
+        except (urllib3.exceptions.HTTPError, OSError) as error:
             raise Unreachable(f"the cluster can't be reached: {_cause(error)}") from error
-        return answer.status, _object(data)
+        return answer.status, _object(answer.data)
 
     def close(self) -> None:
         """Give the connections back."""

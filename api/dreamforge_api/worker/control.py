@@ -75,6 +75,8 @@ class ControlLoop:
         limits: Limits,
     ) -> None:
         self._engine = engine
+        # A look alone needs no transaction, whose begin and end are two round trips more.
+        self._reads = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._executor = executor
         self._announce = announce
         self._policy = policy
@@ -134,7 +136,7 @@ class ControlLoop:
 
     def _dispatch_one(self, connection: Connection, row: Row[Any]) -> None:
         try:
-            spec = render_spec(connection, row, self._limits)
+            spec = render_spec(row, self._limits)
             reach(CrashPoint.CONTROL_BEFORE_SUBMIT)
             reference = self._executor.submit(spec)
             reach(CrashPoint.CONTROL_SUBMITTED)
@@ -148,7 +150,7 @@ class ControlLoop:
 
     def cancel(self) -> int:
         """Pass cancels on, again on every sweep, and end what does not stop by itself; how many were looked at."""
-        with self._engine.connect() as connection:
+        with self._reads.connect() as connection:
             asked = connection.execute(dispatch.CANCELS).all()
         for row in asked:
             if not self._stops_by_itself(row) and self._end(row.id, JobState.CANCELED):
@@ -158,7 +160,7 @@ class ControlLoop:
     def release(self) -> int:
         """Have the executor stop and drop what it keeps for ended jobs; how many were looked at."""
         bounds = {"limit": self._policy.batch, "pause": self._policy.release_seconds}
-        with self._engine.connect() as connection:
+        with self._reads.connect() as connection:
             ended = connection.execute(dispatch.UNRELEASED, bounds).all()
         for row in ended:
             late = row.error_code == ErrorCode.JOB_TIMEOUT or row.ended_seconds > self._policy.ending_seconds
@@ -182,7 +184,7 @@ class ControlLoop:
 
     def expire(self) -> int:
         """End jobs whose deadline passed; how many."""
-        with self._engine.connect() as connection:
+        with self._reads.connect() as connection:
             overdue = connection.execute(dispatch.OVERDUE, {"limit": self._policy.batch}).all()
         for row in overdue:
             if not self._executor.retries_itself:  # a cluster may be away for long; `release` stops its jobs
@@ -198,7 +200,7 @@ class ControlLoop:
         if not seconds:
             return 0
         bounds = {"seconds": seconds, "limit": self._policy.batch}
-        with self._engine.connect() as connection:
+        with self._reads.connect() as connection:
             stale = connection.execute(dispatch.QUEUED_TOO_LONG, bounds).all()
         message = f"the job waited longer than {seconds:g} s for a runner (DF_QUEUE_TIMEOUT_SECONDS)"
         failure = Failure(code=ErrorCode.JOB_TIMEOUT, message=message)
@@ -212,7 +214,7 @@ class ControlLoop:
     def find_lost(self) -> int:
         """Look into dispatched jobs that fell silent; how many were lost."""
         bounds = {"silence": self._policy.silence_seconds, "limit": self._policy.batch}
-        with self._engine.connect() as connection:
+        with self._reads.connect() as connection:
             silent = connection.execute(dispatch.SILENT, bounds).all()
         lost = 0
         for row in silent:

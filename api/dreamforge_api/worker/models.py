@@ -4,16 +4,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
-from sqlalchemy import Connection, Row
+from sqlalchemy import Row
 
-from dreamforge.db import registry
 from dreamforge.errors import ErrorCode, JobError
 from dreamforge.models import FileRole
 from dreamforge.spec import Limits, ModelRef, RenderParams, RenderSpec
 
 
-def render_spec(connection: Connection, row: Row[Any], limits: Limits) -> RenderSpec:
-    """The spec of a job that is about to be dispatched.
+def render_spec(row: Row[Any], limits: Limits) -> RenderSpec:
+    """The spec of a job that is about to be dispatched, from what ``dispatch.ORDER`` selects.
 
     Raises ``JobError`` when its model left the registry, and when its parameters are of another version's making: one
     such row must not end the loop for all others.
@@ -24,7 +23,7 @@ def render_spec(connection: Connection, row: Row[Any], limits: Limits) -> Render
         created_at=row.created_at,
         correlation_id=row.correlation_id,
         params=_params(row.params),
-        model=_model(connection, row.model_id),
+        model=_model(row.model_id, row.model),
         limits=limits.model_copy(update={"deadline_at": row.deadline_at}),
         seeds={int(index): seed for index, seed in (row.seeds or {}).items()},
     )
@@ -39,12 +38,11 @@ def _params(stored: object) -> RenderParams:
         raise JobError(ErrorCode.INVALID_INPUT, message) from None
 
 
-def _model(connection: Connection, model_id: str) -> ModelRef:
-    found = connection.execute(registry.by_id(model_id)).mappings().one_or_none()
+def _model(model_id: str, found: Mapping[str, Any] | None) -> ModelRef:
     if found is None:
         raise JobError(ErrorCode.MODEL_MISSING, f"model {model_id} is no longer registered")
     return ModelRef(
-        id=found["id"],
+        id=model_id,
         name=found["name"],
         kind=found["kind"],
         version=found["version"],

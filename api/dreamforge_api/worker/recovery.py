@@ -63,7 +63,7 @@ def recovered(engine: Engine, storage: Storage, told: Announcement) -> EventBatc
         row = connection.execute(announced.OPEN_JOB, about).one_or_none()
         if row is None:
             return None
-        spec = render_spec(connection, row, Limits())
+        spec = render_spec(row, Limits())
         known = set(connection.execute(announced.STORED_ITEMS, about).scalars())
     images = _images(storage, spec)
     events = _Events()

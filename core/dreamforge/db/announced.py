@@ -2,6 +2,8 @@
 
 from sqlalchemy import TextClause, text
 
+from dreamforge.db.dispatch import ORDER
+
 #: The job's row under its lock.
 LOCK: TextClause = text("""
 SELECT status, executor_kind, executor_ref, owner, model_id, params, created_at, correlation_id, count, completed,
@@ -40,9 +42,4 @@ FROM job RETURNING seq
 STORED_ITEMS: TextClause = text("SELECT item_index FROM artifacts WHERE job_id = :job_id AND step = :step")
 
 #: A job that is not over, as the control loop would dispatch it.
-OPEN_JOB: TextClause = text("""
-SELECT id, owner, created_at, deadline_at, correlation_id, model_id, params,
-       (SELECT jsonb_object_agg(item_index, seed) FROM items WHERE job_id = jobs.id AND seed IS NOT NULL) AS seeds
-FROM jobs
-WHERE id = :job_id AND status IN ('queued', 'running')
-""")
+OPEN_JOB: TextClause = text(f"{ORDER} WHERE id = :job_id AND status IN ('queued', 'running')")

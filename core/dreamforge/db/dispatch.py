@@ -5,12 +5,21 @@ from sqlalchemy import TextClause, text
 from dreamforge.db.jobs import UNKNOWN_GPU
 from dreamforge.db.tables import UNRELEASED as UNRELEASED_WHERE
 
-#: Live jobs whose turn it is: the job row is the outbox. Oldest first, as many as may wait for a runner beside those
-#: that do. ``seeds`` are what earlier attempts drew: an item keeps the one it has.
-TAKE_UNDISPATCHED: TextClause = text("""
+#: Of a job, all that its runner is told. ``seeds`` are what earlier attempts drew: an item keeps the one it has.
+ORDER = """
 SELECT id, owner, created_at, deadline_at, correlation_id, model_id, params,
-       (SELECT jsonb_object_agg(item_index, seed) FROM items WHERE job_id = jobs.id AND seed IS NOT NULL) AS seeds
+       (SELECT jsonb_object_agg(item_index, seed) FROM items WHERE job_id = jobs.id AND seed IS NOT NULL) AS seeds,
+       (SELECT jsonb_build_object('name', name, 'kind', kind, 'version', version, 'local_path', local_path,
+                                  'checkpoint_hash', checkpoint_hash, 'size_bytes', size_bytes,
+                                  'folder', folder, 'files', files)
+        FROM models WHERE models.id = jobs.model_id) AS model
 FROM jobs
+"""
+
+#: Live jobs whose turn it is: the job row is the outbox. Oldest first, as many as may wait for a runner beside those
+#: that do.
+TAKE_UNDISPATCHED: TextClause = text(f"""
+{ORDER}
 WHERE status IN ('queued', 'running') AND dispatched_at IS NULL AND cancel_requested_at IS NULL
   AND next_dispatch_at <= now()
 ORDER BY id
