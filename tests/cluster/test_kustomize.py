@@ -74,10 +74,9 @@ def test_models_for_everybody_go_with_every_overlay(installed, overlay, tmp_path
     assert runtime.models == {"persistentVolumeClaim": {"claimName": "models", "readOnly": True}}
 
 
-def test_the_job_that_fetches_a_model_is_accepted_without_a_warning(installed):
-    done = installed.attempt(
-        "create", "--dry-run=server", "-f", MODELS / "download.yaml", "-f", MODELS / "one-node.yaml"
-    )
+def test_the_jobs_that_fetch_and_convert_a_model_are_accepted_without_a_warning(installed):
+    files = [word for name in ("download", "convert", "one-node") for word in ("-f", MODELS / f"{name}.yaml")]
+    done = installed.attempt("create", "--dry-run=server", *files)
     assert (done.returncode, done.stderr) == (0, "")
 
 
