@@ -1,8 +1,8 @@
 """One attempt at a shard: a single-threaded actor that turns messages into events.
 
 Everything that happens to an attempt (the child speaks, an image is stored, somebody cancels) arrives in one
-queue, so nothing here needs a lock. How it may end is in :class:`Ending`; what becomes of the child afterwards is
-the supervisor's business.
+queue, so nothing here needs a lock. How it may end is in :mod:`~dreamforge_runner.ending`; what becomes of the child
+afterwards is the supervisor's business.
 """
 
 import queue
@@ -17,11 +17,12 @@ from dreamforge import receipt, telemetry
 from dreamforge.checkpoints import place
 from dreamforge.crashpoints import CrashPoint, reach
 from dreamforge.errors import ErrorCode, JobError
-from dreamforge.events import ArtifactStored, Failure, ItemStarted, Level, Outcome, Stage
+from dreamforge.events import ArtifactStored, ItemStarted, Level, Outcome, Stage
 from dreamforge.spec import RenderSpec
 from dreamforge.storage.base import Storage, StorageError
 from dreamforge_runner import faults, planning, wire
 from dreamforge_runner.backends.base import Pixels
+from dreamforge_runner.ending import Halt, Halted
 from dreamforge_runner.outbox import Outbox
 from dreamforge_runner.planning import StoredItem
 from dreamforge_runner.process import ChildGone, ChildProcess
@@ -32,30 +33,7 @@ log = telemetry.logger(__name__)
 _TICK_SECONDS = 0.25
 
 
-@dataclass(frozen=True, slots=True)
-class Halt:
-    """Somebody wants the attempt to end; ``outcome`` is ``None`` when nobody wants to hear of it (refused)."""
-
-    outcome: Outcome | None
-
-
 Inbox = queue.SimpleQueue[wire.Message | ChildGone | Stored | NotStored | Halt]
-
-
-@dataclass(frozen=True)
-class Ending:
-    """How the work ended. ``outcome`` is ``None`` for a refused attempt."""
-
-    outcome: Outcome | None
-    failure: Failure | None = None
-
-
-class Halted(Exception):
-    """The attempt was asked to end."""
-
-    def __init__(self, outcome: Outcome | None) -> None:
-        super().__init__(outcome)
-        self.outcome = outcome
 
 
 @dataclass

@@ -16,7 +16,8 @@ from dreamforge.storage.base import Storage
 from dreamforge.transport.base import EventSink
 from dreamforge.transport.redis import RedisEventSink
 from dreamforge.transport.stdout import StdoutEventSink
-from dreamforge_runner.attempt import Halt, Inbox
+from dreamforge_runner.attempt import Inbox
+from dreamforge_runner.ending import Halt
 from dreamforge_runner.outbox import Outbox
 from dreamforge_runner.settings import RunnerSettings
 from dreamforge_runner.spool_home import LeftoverDrain, SpoolHome, draw_attempt_id

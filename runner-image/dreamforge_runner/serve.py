@@ -14,8 +14,9 @@ from dreamforge.storage.base import Storage
 from dreamforge.transport import names
 from dreamforge.transport.redis import RedisEventSink, connect
 from dreamforge_runner import faults, tasks
-from dreamforge_runner.attempt import Halt, Inbox
+from dreamforge_runner.attempt import Inbox
 from dreamforge_runner.backends import registry
+from dreamforge_runner.ending import Halt
 from dreamforge_runner.lease import Lease, release_of_the_dead
 from dreamforge_runner.outbox import Outbox
 from dreamforge_runner.settings import RunnerSettings

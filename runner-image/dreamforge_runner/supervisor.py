@@ -14,8 +14,9 @@ from dreamforge.events import AllocatorMemory, AttemptFinished, AttemptStarted, 
 from dreamforge.spec import RenderSpec
 from dreamforge.storage.base import Storage
 from dreamforge_runner import faults, gpu, warming
-from dreamforge_runner.attempt import Attempt, Ending, Halted, Inbox
+from dreamforge_runner.attempt import Attempt, Inbox
 from dreamforge_runner.backends import registry
+from dreamforge_runner.ending import Ending, Halted
 from dreamforge_runner.outbox import Outbox
 from dreamforge_runner.process import ChildProcess
 from dreamforge_runner.settings import RunnerSettings

@@ -4,8 +4,6 @@ The job row's lock comes first, so one job's batches are applied one after anoth
 attempt's events are accepted in order and once: a batch chains to the one before it by ``prev_seq``.
 """
 
-import json
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -16,25 +14,19 @@ from sqlalchemy import Connection, Engine, Row
 from dreamforge import telemetry
 from dreamforge.announcements import Progress
 from dreamforge.crashpoints import CrashPoint, reach
-from dreamforge.db import artifacts, events, ingest, jobs
+from dreamforge.db import ingest, jobs
 from dreamforge.errors import FACTS, DreamForgeError
-from dreamforge.events import AttemptFinished, AttemptStarted, EventBatch, GpuMeasured, Level, Outcome, Verdict
-from dreamforge.jobs import TERMINAL_STATES, AttemptState, ItemState, JobState
+from dreamforge.events import AttemptFinished, AttemptStarted, EventBatch, Level, Verdict
+from dreamforge.jobs import TERMINAL_STATES, ItemState, JobState
 from dreamforge.spec import Shard
 from dreamforge_api.worker.projection import Changes, Item, JobView, Projector
 from dreamforge_api.worker.retry import Decision, RetryPolicy, Standing, Then, after
+from dreamforge_api.worker.writing import write, write_late_gpu
 
 log = telemetry.logger("ingest")
 
 #: ``executor_kind`` of jobs that run on a cluster, which starts their attempts.
 CLUSTER = "kubernetes"
-
-_ATTEMPT_STATES = {
-    Outcome.SUCCEEDED: AttemptState.SUCCEEDED,
-    Outcome.FAILED: AttemptState.FAILED,
-    Outcome.CANCELED: AttemptState.STOPPED,
-    Outcome.STOPPED: AttemptState.STOPPED,
-}
 
 
 class BadBatch(DreamForgeError):
@@ -87,10 +79,10 @@ def ingest_batch(
         if batch.last_seq <= attempt.last_producer_seq:
             return Ingested(Verdict.COMMITTED, attempt.last_producer_seq)
         if JobState(job.status) in TERMINAL_STATES:
-            _late_gpu_verdict(connection, batch)
+            write_late_gpu(connection, batch)
             return Ingested(Verdict.REFUSED_TERMINAL, batch.last_seq)
         if attempt.number < attempt.newest:
-            _late_gpu_verdict(connection, batch)
+            write_late_gpu(connection, batch)
             return Ingested(Verdict.REFUSED_FENCED, batch.last_seq)
         if batch.prev_seq > attempt.last_producer_seq:
             return Ingested(Verdict.GAP, attempt.last_producer_seq)
@@ -124,7 +116,10 @@ def _apply(
         when = f" in {decision.delay:.1f} s" if decision.delay else ""
         message = f"attempt {attempt.number} will be followed by another{when}"
         projector.note(changes.finished.ts, Level.INFO, "attempt.retry", message)
-    _write(connection, batch, view, changes, attempt.number)
+    for item in changes.items.values():
+        if item.item_index >= view.count:
+            raise BadBatch(f"item {item.item_index} of a job with {view.count} items")
+    write(connection, batch, view, changes, attempt.number)
     if decision is not None:
         _follow(connection, batch, decision)
     reach(CrashPoint.INGEST_ROWS_WRITTEN)
@@ -219,38 +214,6 @@ def _progress(row: Row[Any], view: JobView, attempt: int) -> Progress | None:
     return Progress(job_id=row.id, attempt=attempt, **done)
 
 
-def _write(connection: Connection, batch: EventBatch, view: JobView, changes: Changes, number: int) -> None:
-    where = {"job_id": batch.job_id, "step": batch.step}
-    for item in changes.items.values():
-        if item.item_index >= view.count:
-            raise BadBatch(f"item {item.item_index} of a job with {view.count} items")
-    events.copy_rows(connection, batch.job_id, batch.step.value, changes.rows)
-    if changes.items:
-        rows = json.dumps([asdict(item) for item in changes.items.values()], default=str)
-        connection.execute(ingest.UPSERT_ITEMS, {**where, "rows": rows})
-    if changes.artifacts:
-        connection.execute(artifacts.RECORD, {**where, "attempt": number, "rows": json.dumps(changes.artifacts)})
-    finished = changes.finished
-    connection.execute(
-        ingest.ADVANCE,
-        {
-            **where,
-            "status": view.status.value,
-            "started_at": view.started_at,
-            "progress": view.progress,
-            "completed": view.completed,
-            "attempt": number,
-            "last_seq": view.last_seq,
-            "producer_seq": batch.last_seq,
-            "attempt_id": batch.attempt_id,
-            "gpu": None if changes.gpu is None else _gpu_json(changes.gpu),
-            "attempt_status": None if finished is None else _ATTEMPT_STATES[finished.outcome].value,
-            "exit_code": None if finished is None else finished.exit_code,
-            "error_code": finished.failure.code.value if finished is not None and finished.failure else None,
-        },
-    )
-
-
 def _follow(connection: Connection, batch: EventBatch, decision: Decision) -> None:
     """Carry out what follows the attempt, in the same transaction."""
     match decision.then:
@@ -291,14 +254,3 @@ def finish(
     connection.execute(jobs.LOCK, {"job_id": job_id})
     parameters = jobs.finish_parameters(job_id, target, step, sources=sources, error=error)
     return connection.execute(jobs.FINISH, parameters).scalar_one_or_none()
-
-
-def _late_gpu_verdict(connection: Connection, batch: EventBatch) -> None:
-    for event in batch.events:
-        if isinstance(event, GpuMeasured):
-            where = {"job_id": batch.job_id, "step": batch.step, "attempt_id": batch.attempt_id}
-            connection.execute(ingest.RECORD_GPU, {**where, "gpu": _gpu_json(event)})
-
-
-def _gpu_json(event: GpuMeasured) -> str:
-    return event.model_dump_json(exclude={"seq", "ts", "type"})

@@ -4,17 +4,12 @@
 under the row's lock, so that a reader who has seen ``seq`` n has seen everything before it.
 """
 
-from collections.abc import Iterable
-from datetime import datetime
-from enum import StrEnum
-
 from sqlalchemy import (
     BigInteger,
     Boolean,
     CheckConstraint,
     Column,
     Computed,
-    DateTime,
     Double,
     ForeignKey,
     ForeignKeyConstraint,
@@ -31,6 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
+from dreamforge.db.columns import moment, one_of, schema_version
 from dreamforge.errors import POISONOUS
 from dreamforge.events import EventType, Level
 from dreamforge.jobs import TERMINAL_STATES, AttemptState, ItemState, JobState
@@ -46,24 +42,9 @@ metadata = MetaData(
     }
 )
 
-
-def _one_of(column: str, values: Iterable[StrEnum]) -> str:
-    return f"{column} IN ({', '.join(repr(str(v)) for v in sorted(values))})"
-
-
-def _schema_version() -> Column[int]:
-    return Column("schema_version", SmallInteger, nullable=False, server_default=text("1"))
-
-
-def _time(name: str, *, now: bool = False, nullable: bool = True) -> Column[datetime]:
-    if now:
-        return Column(name, DateTime(timezone=True), nullable=False, server_default=text("now()"))
-    return Column(name, DateTime(timezone=True), nullable=nullable)
-
-
-_TERMINAL = _one_of("status", TERMINAL_STATES)
+_TERMINAL = one_of("status", TERMINAL_STATES)
 #: Jobs that killed their runner for good and that nobody has dealt with yet. An index is built on these words.
-DEAD_LETTER = f"status = 'failed' AND {_one_of('error_code', POISONOUS)} AND dead_handled_at IS NULL"
+DEAD_LETTER = f"status = 'failed' AND {one_of('error_code', POISONOUS)} AND dead_handled_at IS NULL"
 #: Ended jobs that an executor may still keep something for. An index is built on these words.
 UNRELEASED = f"{_TERMINAL} AND dispatched_at IS NOT NULL AND (status = 'canceled' OR executor_kind = 'kubernetes')"
 
@@ -71,7 +52,7 @@ jobs = Table(
     "jobs",
     metadata,
     Column("id", Uuid, primary_key=True, comment="UUIDv7: newest first is id descending"),
-    _schema_version(),
+    schema_version(),
     Column("owner", Text, nullable=False, server_default=text("'default'")),
     Column("type", Text, nullable=False),
     Column("provider", Text, nullable=False),
@@ -94,16 +75,16 @@ jobs = Table(
     Column("error_message", Text),
     Column("error_retryable", Boolean),
     Column("error_item_index", SmallInteger),
-    _time("created_at", nullable=False),
-    _time("started_at"),
-    _time("finished_at"),
-    _time("deadline_at", nullable=False),
-    _time("cancel_requested_at"),
-    _time("dispatched_at"),
-    _time("next_dispatch_at", now=True),
-    _time("last_seen_at"),
-    _time("dead_handled_at"),
-    CheckConstraint(_one_of("status", JobState), name="status"),
+    moment("created_at", nullable=False),
+    moment("started_at"),
+    moment("finished_at"),
+    moment("deadline_at", nullable=False),
+    moment("cancel_requested_at"),
+    moment("dispatched_at"),
+    moment("next_dispatch_at", now=True),
+    moment("last_seen_at"),
+    moment("dead_handled_at"),
+    CheckConstraint(one_of("status", JobState), name="status"),
     CheckConstraint(f"({_TERMINAL}) = (finished_at IS NOT NULL)", name="finished"),
     CheckConstraint("status NOT IN ('running', 'succeeded') OR started_at IS NOT NULL", name="started"),
     CheckConstraint("(status = 'failed') = (error_code IS NOT NULL)", name="error"),
@@ -128,13 +109,13 @@ steps = Table(
     metadata,
     Column("job_id", ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
     Column("name", Text, primary_key=True),
-    _schema_version(),
+    schema_version(),
     Column("ordinal", SmallInteger, nullable=False, server_default=text("0")),
     Column("status", Text, nullable=False, server_default=text("'queued'")),
     Column("progress", Double, nullable=False, server_default=text("0")),
-    _time("started_at"),
-    _time("finished_at"),
-    CheckConstraint(_one_of("status", JobState), name="status"),
+    moment("started_at"),
+    moment("finished_at"),
+    CheckConstraint(one_of("status", JobState), name="status"),
     CheckConstraint(f"({_TERMINAL}) = (finished_at IS NOT NULL)", name="finished"),
     CheckConstraint("progress BETWEEN 0 AND 1", name="progress"),
 )
@@ -150,7 +131,7 @@ attempts = Table(
     Column("job_id", Uuid, primary_key=True),
     Column("step", Text, primary_key=True),
     Column("attempt_id", Text, primary_key=True, comment="Pod UID, or the id a local runner drew"),
-    _schema_version(),
+    schema_version(),
     Column("shard", SmallInteger, nullable=False),
     Column("number", Integer, nullable=False, comment="1 and up within the shard; lower numbers are fenced"),
     Column("status", Text, nullable=False, server_default=text("'running'")),
@@ -160,11 +141,11 @@ attempts = Table(
     Column("exit_code", Integer),
     Column("error_code", Text),
     Column("gpu", JSONB, comment="VRAM start, peak, end in MiB, and whether it came back clean (OR-001)"),
-    _time("started_at", nullable=False),
-    _time("finished_at"),
+    moment("started_at", nullable=False),
+    moment("finished_at"),
     _step_reference(),
     UniqueConstraint("job_id", "step", "shard", "number"),
-    CheckConstraint(_one_of("status", AttemptState), name="status"),
+    CheckConstraint(one_of("status", AttemptState), name="status"),
     CheckConstraint("(status <> 'running') = (finished_at IS NOT NULL)", name="finished"),
     CheckConstraint("number >= 1 AND shard >= 0 AND last_producer_seq >= 0", name="counters"),
 )
@@ -175,15 +156,15 @@ items = Table(
     Column("job_id", Uuid, primary_key=True),
     Column("step", Text, primary_key=True),
     Column("item_index", SmallInteger, primary_key=True),
-    _schema_version(),
+    schema_version(),
     Column("status", Text, nullable=False),
     Column("progress", Double, nullable=False, server_default=text("0")),
     Column("seed", BigInteger),
     Column("attempt", Integer, nullable=False),
-    _time("started_at"),
-    _time("finished_at"),
+    moment("started_at"),
+    moment("finished_at"),
     _step_reference(),
-    CheckConstraint(_one_of("status", ItemState), name="status"),
+    CheckConstraint(one_of("status", ItemState), name="status"),
     CheckConstraint("progress BETWEEN 0 AND 1", name="progress"),
     CheckConstraint("seed BETWEEN 0 AND 4294967295", name="seed"),
     CheckConstraint("item_index BETWEEN 0 AND 99", name="item_index"),
@@ -194,9 +175,9 @@ events = Table(
     metadata,
     Column("job_id", ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
     Column("seq", BigInteger, primary_key=True, autoincrement=False),
-    _schema_version(),
-    _time("ts", nullable=False),
-    _time("received_at", now=True),
+    schema_version(),
+    moment("ts", nullable=False),
+    moment("received_at", now=True),
     Column("type", Text, nullable=False),
     Column("step", Text),
     Column("item_index", SmallInteger),
@@ -208,8 +189,8 @@ events = Table(
     Column("message", Text, nullable=False),
     Column("payload", JSONB, nullable=False),
     CheckConstraint("seq >= 1", name="seq"),
-    CheckConstraint(_one_of("type", EventType), name="type"),
-    CheckConstraint(_one_of("level", Level), name="level"),
+    CheckConstraint(one_of("type", EventType), name="type"),
+    CheckConstraint(one_of("level", Level), name="level"),
     Index(
         "uq_events_job_id_attempt_id_producer_seq",
         "job_id",
@@ -227,7 +208,7 @@ artifacts = Table(
     Column("job_id", Uuid, nullable=False),
     Column("step", Text, nullable=False),
     Column("item_index", SmallInteger, nullable=False),
-    _schema_version(),
+    schema_version(),
     Column("attempt", Integer, nullable=False),
     Column("format", Text, nullable=False),
     Column("width", Integer, nullable=False),
@@ -237,7 +218,7 @@ artifacts = Table(
     Column("sha256", Text, nullable=False),
     Column("key", Text, nullable=False, unique=True),
     Column("metadata", JSONB, nullable=False),
-    _time("created_at", now=True),
+    moment("created_at", now=True),
     _step_reference(),
     UniqueConstraint("job_id", "step", "item_index"),
     CheckConstraint("sha256 ~ '^[0-9a-f]{64}$'", name="sha256"),
@@ -249,7 +230,7 @@ models = Table(
     "models",
     metadata,
     Column("id", Text, primary_key=True),
-    _schema_version(),
+    schema_version(),
     Column("slug", Text, Computed("split_part(id, '@', 1)", persisted=True)),
     Column("ordinal", BigInteger, Identity(), nullable=False),
     Column("name", Text, nullable=False),
@@ -267,10 +248,10 @@ models = Table(
     Column("files", JSONB, nullable=False, server_default=text("'[]'::jsonb")),
     Column("provenance", JSONB),
     Column("presets", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
-    _time("verified_at"),
+    moment("verified_at"),
     Column("problem", Text, comment="Why it is not installed"),
-    _time("created_at", now=True),
-    _time("updated_at", now=True),
+    moment("created_at", now=True),
+    moment("updated_at", now=True),
     CheckConstraint("NOT installed OR kind = 'sketch' OR local_path IS NOT NULL", name="installed_path"),
 )
 
@@ -279,12 +260,12 @@ model_events = Table(
     "model_events",
     metadata,
     Column("id", BigInteger, Identity(), primary_key=True),
-    _schema_version(),
-    _time("at", now=True),
+    schema_version(),
+    moment("at", now=True),
     Column("model_id", Text, nullable=False),
     Column("kind", Text, nullable=False),
     Column("detail", Text, nullable=False, server_default=text("''")),
-    CheckConstraint(_one_of("kind", ModelEvent), name="kind"),
+    CheckConstraint(one_of("kind", ModelEvent), name="kind"),
     Index("ix_model_events_model_id_id", "model_id", "id"),
 )
 
@@ -293,11 +274,11 @@ idempotency_keys = Table(
     metadata,
     Column("owner", Text, primary_key=True),
     Column("key", Text, primary_key=True),
-    _schema_version(),
+    schema_version(),
     Column("body_hash", Text, nullable=False),
     Column("job_id", ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False, index=True),
     Column("answer", Text, nullable=False, comment="The first answer's body, as it was sent"),
-    _time("created_at", nullable=False),
-    _time("expires_at", nullable=False),
+    moment("created_at", nullable=False),
+    moment("expires_at", nullable=False),
     Index("ix_idempotency_keys_expires_at", "expires_at"),
 )
