@@ -4,9 +4,7 @@ Only what cannot be seen again is carried over from the status before: times of 
 counters that may only grow.
 """
 
-from collections.abc import Iterable, Iterator
 from datetime import datetime
-from operator import itemgetter
 from typing import Any
 
 from dreamforge import keys
@@ -39,7 +37,6 @@ from dreamforge.renderjob.status import (
 from dreamforge.spec import Shard
 from dreamforge_operator import verdict
 from dreamforge_operator.manifest import STEP
-from dreamforge_operator.observed import Pod
 from dreamforge_operator.situation import Observed, Situation
 
 TRUE, FALSE, UNKNOWN = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionStatus.UNKNOWN
@@ -57,12 +54,12 @@ def build(seen: Observed, found: Situation, now: datetime) -> RenderJobStatus:
     rj, before, phase = seen.rj, seen.rj.status, found.phase
     now = now.replace(microsecond=0)
     done, failed = _items_done(seen, found), _items_failed(seen, found)
-    last = last_words(seen.pods)
+    last = next(verdict.newest(seen.pods), None)
     return RenderJobStatus(
         observed_generation=rj.metadata.generation,
         phase=phase,
         job_id=rj.job_id,
-        attempt=max(before.attempt, _attempts(seen.pods), seen.progress.attempt if seen.progress else 0),
+        attempt=_attempts(seen, found),
         start_time=before.start_time or min((pod.started for pod in seen.pods if pod.started), default=None),
         completion_time=before.completion_time or (now if phase.terminal else None),
         cancel_request_time=before.cancel_request_time or (now if rj.spec.cancel else None),
@@ -111,19 +108,6 @@ def _without(old: Json, new: Json) -> Json:
     return told
 
 
-def last_words(pods: Iterable[Pod]) -> verdict.Verdict | None:
-    """The verdict of the newest attempt that left one."""
-    return next(_newest_words(pods), None)
-
-
-def _newest_words(pods: Iterable[Pod]) -> Iterator[verdict.Verdict]:
-    """Verdicts of the attempts that left one, the newest first."""
-    ended = [(pod.created, pod.ended.message) for pod in pods if pod.ended is not None]
-    for _, message in sorted(ended, key=itemgetter(0), reverse=True):
-        if (words := verdict.parse(message)) is not None:
-            yield words
-
-
 def _meaning(status: RenderJobStatus) -> Json:
     plain = manifest(status)
     for item in plain["conditions"]:
@@ -131,9 +115,18 @@ def _meaning(status: RenderJobStatus) -> Json:
     return plain
 
 
-def _attempts(pods: Iterable[Pod]) -> int:
-    """The most pods of one shard up to one that got to start a runner; those that were deleted left their number."""
-    return max((pod.index_failures + pod.index_ignored + 1 for pod in pods if pod.started is not None), default=0)
+def _attempts(seen: Observed, found: Situation) -> int:
+    """The most pods of one shard up to one that got to start a runner; those that were deleted left their number.
+
+    A suspension, ours or Kueue's, leaves none: what runs again was made after the last runner had gone.
+    """
+    before, told = seen.rj.status.attempt, seen.progress.attempt if seen.progress else 0
+    numbers = [pod.index_failures + pod.index_ignored + 1 for pod in seen.pods if pod.started is not None]
+    gone = seen.rj.status.condition(ConditionType.POD_READY)
+    if before and gone is not None and gone.status is FALSE and found.phase is Phase.RENDERING:
+        again = all(pod.created >= gone.last_transition_time for pod in seen.pods if pod.running)
+        numbers.append(before + again)
+    return max(before, told, *numbers)
 
 
 def _items_done(seen: Observed, found: Situation) -> set[int]:
@@ -207,7 +200,7 @@ def _gpu(seen: Observed, last: verdict.Verdict | None) -> GPUStatus | None:
 
 
 def _artifacts(seen: Observed, done: set[int]) -> ArtifactsStatus:
-    manifests = (words.manifest_sha256 for words in _newest_words(seen.pods) if words.manifest_sha256)
+    manifests = (words.manifest_sha256 for words in verdict.newest(seen.pods) if words.manifest_sha256)
     return ArtifactsStatus(
         count=len(done),
         prefix=keys.step_prefix(seen.rj.job_id, STEP.value),

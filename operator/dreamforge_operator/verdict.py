@@ -5,11 +5,14 @@ written, or written by something else) is ``None``: then the exit code and the k
 """
 
 import json
+from collections.abc import Iterable, Iterator
+from operator import itemgetter
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dreamforge.errors import ErrorCode
+from dreamforge_operator.observed import Pod
 
 Count = Annotated[int, Field(ge=0, le=100_000)]
 Mib = Annotated[float, Field(ge=0, le=1e9)]
@@ -39,6 +42,14 @@ class Verdict(BaseModel):
     clean: bool | None = None
     #: Of the step's manifest; told by the attempt that wrote it.
     manifest_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+
+
+def newest(pods: Iterable[Pod]) -> Iterator[Verdict]:
+    """What the attempts said that said something, the newest first."""
+    ended = [(pod.created, pod.ended.message) for pod in pods if pod.ended is not None]
+    for _, message in sorted(ended, key=itemgetter(0), reverse=True):
+        if (words := parse(message)) is not None:
+            yield words
 
 
 def parse(message: str | None) -> Verdict | None:

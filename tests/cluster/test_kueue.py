@@ -174,6 +174,7 @@ def test_preempted_it_waits_and_goes_on_and_no_retry_is_counted(apply: Callable[
     high.wait_phase("Succeeded")
     again = start(low)
     assert again["metadata"]["uid"] != pod["metadata"]["uid"]
+    assert low.status["attempt"] == 2
     assert child(low)["status"].get("failed", 0) == 0
     low.end(again, items_done=1)
     low.wait_phase("Succeeded")

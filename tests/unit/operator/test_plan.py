@@ -174,6 +174,41 @@ def test_a_pod_that_was_taken_away_left_its_number():
     assert (world.phase, world.status["attempt"]) == ("Rendering", 2)
 
 
+def test_a_runner_after_a_suspension_is_an_attempt_although_its_pod_is_the_first():
+    world = rendering()
+    for number in (2, 3):
+        world.later(60)
+        world.edit(suspend=True)
+        world.settle()
+        assert (world.phase, world.status["attempt"]) == ("Suspended", number - 1)
+        world.later(60)
+        world.edit(suspend=False)
+        world.settle()
+        world.make_pod()
+        world.settle()
+        world.run_pods()
+        world.settle()
+        assert (world.phase, world.status["attempt"]) == ("Rendering", number)
+    world.later(60)
+    assert world.settle() == 0
+
+
+def test_a_shard_that_starts_late_is_no_attempt_more():
+    world = World({"batch": {"count": 2, "shards": 2}})
+    world.settle()
+    world.make_pod(0)
+    world.make_pod(1)
+    world.pods[0]["status"] = running(world.now)
+    world.settle()
+    world.later(60)
+    world.pods[0]["status"] = ended(0, verdict(items_done=1), at=world.now)
+    world.settle()
+    assert world.condition("PodReady")["status"] == "False"
+    world.run_pods()
+    world.settle()
+    assert (world.phase, world.status["attempt"]) == ("Rendering", 1)
+
+
 def test_a_cancel_is_latched_before_the_child_goes():
     world = rendering()
     world.edit(cancel=True)
