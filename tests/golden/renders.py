@@ -28,6 +28,7 @@ CASES: dict[str, dict[str, Any]] = {
     **{scheduler.value: {"scheduler": scheduler.value} for scheduler in Scheduler},
     "negative": {"negative_prompt": "blurry, low quality"},
     "unguided": {"guidance": 0.0},
+    "guidance-cutoff": {"guidance_cutoff": 0.4},
     "wide": {"width": 384},
     "long-prompt": {"prompt": "a lighthouse in a storm, " * 8},
 }

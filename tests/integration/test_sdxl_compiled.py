@@ -80,6 +80,13 @@ def test_compiled_pictures_are_the_eager_ones(compiled: SdxlBackend, plain: Sdxl
     assert compilations() == before  # warming up was enough
 
 
+def test_golden_holds_compiled(compiled: SdxlBackend):
+    pixels = renders.render(compiled, renders.params("euler"))
+    assert renders.difference(renders.thumbnail(pixels), renders.committed("euler")) < renders.TOLERANCE
+    assert pixels.plan is not None
+    assert "compile=regional" in pixels.plan
+
+
 def test_another_size_runs_eagerly_and_says_so(compiled: SdxlBackend, plain: SdxlBackend):
     before = compilations()
     picture = alone(compiled, 1, width=320)

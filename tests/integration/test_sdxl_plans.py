@@ -1,5 +1,6 @@
 """Plans on the real libraries and the tiny checkpoint: what a plan may change of a picture, and what never leaks."""
 
+import hashlib
 from typing import Any
 
 import psutil
@@ -9,6 +10,7 @@ from dreamforge.errors import ErrorCode, JobError
 from dreamforge.spec import Scheduler
 from dreamforge_runner.backends.base import Item, Pixels
 from dreamforge_runner.backends.sdxl import SdxlBackend
+from dreamforge_runner.backends.sdxl.plan import PLANS
 from tests import tiny_sdxl
 from tests.golden import renders
 from tests.integration.sdxl_kit import SAME_PICTURE_DB, alone, decibels, made, params
@@ -84,6 +86,15 @@ def test_golden_holds_under_every_plan_that_keeps_the_picture(plan: dict[str, st
         assert f"{name.removeprefix('sdxl_')}={value}" in pixels.plan
 
 
+@pytest.mark.parametrize("name", [name for name in PLANS if name != "cpu"])
+def test_golden_holds_under_the_plan_of_every_card(name: str):
+    """Its numbers and layout, on the CPU; compiled pictures have a module of their own."""
+    pixels = renders.render(made(sdxl_plan=name, sdxl_compile="off"), renders.params("euler"))
+    assert renders.difference(renders.thumbnail(pixels), renders.committed("euler")) < BFLOAT16_TOLERANCE
+    assert pixels.plan is not None
+    assert pixels.plan.startswith(f"{name}@{PLANS[name].version}")
+
+
 def test_the_speed_preset_changes_the_picture_and_says_so(plain: SdxlBackend):
     fast = alone(made(sdxl_speed="guidance-cutoff@1"), 1, steps=5)
     assert fast.plan is not None
@@ -132,6 +143,30 @@ def test_jobs_in_one_warm_process_know_nothing_of_each_other(plain: SdxlBackend,
         together(batching, [1], **changes)
     assert together(batching, [5, 6], scheduler="dpmpp_2m", negative_prompt="blurry") == first
     assert batching._engine._job is None
+
+
+def test_jobs_leave_no_trace_in_the_model(batching: SdxlBackend):
+    """Neither weights (an adapter merged in would change them), nor modules, nor the scheduler's configuration."""
+    before = state_of(batching)
+    for changes in (
+        {"scheduler": "unipc", "count": 2},
+        {"guidance_cutoff": 0.4},
+        {"width": 320, "negative_prompt": "x"},
+    ):
+        together(batching, [1, 2], **changes)
+    assert state_of(batching) == before
+
+
+def state_of(backend: SdxlBackend) -> tuple[str, list[str], dict[str, Any]]:
+    """What the next job finds: the weights' sha256, the modules' names, the scheduler's settings."""
+    pipe = backend._engine._pipe
+    parts = [pipe.unet, pipe.vae, pipe.text_encoder, pipe.text_encoder_2]
+    weights = hashlib.sha256()
+    for part in parts:
+        for tensor in part.state_dict().values():
+            weights.update(tensor.numpy().tobytes())
+    modules = [name for part in parts for name, _ in part.named_modules()]
+    return weights.hexdigest(), modules, dict(backend._engine._scheduler_config)
 
 
 def test_after_running_out_of_memory_together_the_backend_goes_on_alone(plain: SdxlBackend, batching: SdxlBackend):
