@@ -6,7 +6,6 @@ idempotent and takes its rows under locks, so several loops may run side by side
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -15,44 +14,20 @@ from sqlalchemy.exc import DBAPIError
 
 from dreamforge import telemetry
 from dreamforge.crashpoints import CrashPoint, reach
-from dreamforge.db import dispatch, ingest
+from dreamforge.db import dispatch
 from dreamforge.errors import ErrorCode, JobError, Unavailable
-from dreamforge.events import Failure, Level
-from dreamforge.jobs import JobState, StepName
+from dreamforge.events import Failure
+from dreamforge.jobs import JobState
 from dreamforge.spec import Limits
 from dreamforge_api import metrics
 from dreamforge_api.execution.base import Executor, Liveness, Refused, TryLater, Unreachable
-from dreamforge_api.worker import outcomes
 from dreamforge_api.worker.ingest import finish
+from dreamforge_api.worker.lost import STEP, Search
 from dreamforge_api.worker.models import render_spec
-from dreamforge_api.worker.retry import Decision, RetryPolicy, Standing, Then, after_failure
+from dreamforge_api.worker.policy import ControlPolicy
+from dreamforge_api.worker.retry import Decision, RetryPolicy, Then
 
 log = telemetry.logger("control")
-STEP = StepName.GENERATE.value
-
-
-@dataclass(frozen=True)
-class ControlPolicy:
-    """Bounds of the loop, in seconds and rows."""
-
-    sweep_seconds: float = 1.0
-    #: A job nobody heard of for this long is looked into; longer than a runner's lease.
-    silence_seconds: float = 15.0
-    #: A canceled job that is still running after this long is ended whatever its runner says.
-    cancel_seconds: float = 10.0
-    #: A job that no runner took for this long fails; 0: it may wait until its deadline.
-    queue_seconds: float = 0.0
-    #: A cluster's job that ended there and that nobody told the end of for this long is ended without a reason.
-    forsaken_seconds: float = 90.0
-    #: A job that failed here is left so long to end on its cluster by itself before it is stopped.
-    ending_seconds: float = 60.0
-    #: Between two looks at what the executor keeps for an ended job.
-    release_seconds: float = 3.0
-    batch: int = 50
-    #: Jobs handed to the executor ahead of a runner; the rest wait in Postgres.
-    window: int = 64
-    #: Jobs in a row that the executor may put off before a pass ends: it is the executor then, and not the jobs.
-    refusals: int = 3
 
 
 class Announce(Protocol):
@@ -80,7 +55,7 @@ class ControlLoop:
         self._executor = executor
         self._announce = announce
         self._policy = policy
-        self._retry = retry
+        self._search = Search(engine, executor, self._tell, policy=policy, retry=retry)
         self._limits = limits
         self.last_sweep = time.monotonic()
 
@@ -213,77 +188,7 @@ class ControlLoop:
 
     def find_lost(self) -> int:
         """Look into dispatched jobs that fell silent; how many were lost."""
-        bounds = {"silence": self._policy.silence_seconds, "limit": self._policy.batch}
-        with self._reads.connect() as connection:
-            silent = connection.execute(dispatch.SILENT, bounds).all()
-        lost = 0
-        for row in silent:
-            known = self._executor.liveness(row.id, row.ref)
-            if known in (Liveness.ALIVE, Liveness.WAITING):
-                with self._engine.begin() as connection:
-                    connection.execute(dispatch.SEEN, {"job_id": row.id})
-            elif self._executor.retries_itself:
-                lost += self._conclude(row.id, known)
-            else:
-                lost += self._recover(row.id)
-        return lost
-
-    def _conclude(self, job_id: UUID, known: Liveness) -> bool:
-        """A cluster's job is over there and nobody said how: somebody took it away, or every word of it was lost."""
-        gone = known is Liveness.GONE
-        silence = self._policy.forsaken_seconds if gone else self._policy.silence_seconds
-        with self._engine.begin() as connection:
-            row = connection.execute(dispatch.LOCK_SILENT, {"job_id": job_id, "silence": silence}).one_or_none()
-            if row is None:
-                return False
-            if gone and not row.cancel_requested:
-                failure = Failure(code=ErrorCode.RUNNER_LOST, message="the cluster ended the job and did not say how")
-                decision = Decision(Then.FAIL, failure)
-                seq = finish(connection, job_id, JobState.FAILED, STEP, decision)
-            else:
-                decision = Decision(Then.CANCEL)
-                seq = finish(connection, job_id, JobState.CANCELED, STEP)
-        log.warning("a cluster's job ended unseen", job_id=str(job_id), then=decision.then)
-        outcomes.note(job_id, decision, again="", by="control")
-        self._tell(job_id, seq)
-        return True
-
-    def _recover(self, job_id: UUID) -> bool:
-        """The executor knows nothing of a dispatched job: start it again, or fail it after too many tries."""
-        with self._engine.begin() as connection:
-            bounds = {"job_id": job_id, "silence": self._policy.silence_seconds}
-            row = connection.execute(dispatch.LOCK_SILENT, bounds).one_or_none()
-            if row is None:
-                return False
-            if row.status == JobState.QUEUED:
-                # No runner ever reported: the message was lost, not an attempt.
-                decision = Decision(Then.AGAIN)
-            else:
-                failure = Failure(code=ErrorCode.RUNNER_LOST, message="the runner vanished while it had the job")
-                standing = Standing(row.failures, row.cancel_requested, row.completed, row.item_count)
-                decision = after_failure(failure, standing, self._retry)
-                connection.execute(dispatch.LOSE_ATTEMPTS, {"job_id": job_id})
-            seq = self._follow(connection, job_id, decision)
-        log.warning("lost a job's runner", job_id=str(job_id), then=decision.then)
-        if row.status != JobState.QUEUED:
-            metrics.RUNNERS_LOST.inc()
-        again = "lost_message" if row.status == JobState.QUEUED else "lost_runner"
-        outcomes.note(job_id, decision, again=again, by="control")
-        self._tell(job_id, seq)
-        return True
-
-    def _follow(self, connection: Connection, job_id: UUID, decision: Decision) -> int | None:
-        if decision.then is Then.AGAIN:
-            parameters = {"job_id": job_id, "counted": decision.counted, "delay": decision.delay}
-            connection.execute(ingest.DISPATCH_AGAIN, parameters)
-            note = {"job_id": job_id, "step": STEP, "level": Level.WARNING.value, "code": "runner.lost"}
-            message = "the runner was lost; the job is handed out again"
-            return connection.execute(dispatch.NOTE, {**note, "message": message}).scalar_one_or_none()
-        if decision.then is Then.CANCEL:
-            return finish(connection, job_id, JobState.CANCELED, STEP)
-        if decision.failure is not None:
-            metrics.ERRORS.labels(decision.failure.code).inc()
-        return finish(connection, job_id, JobState.FAILED, STEP, decision)
+        return self._search.find()
 
     def _fail(self, connection: Connection, job_id: UUID, failure: Failure) -> None:
         metrics.ERRORS.labels(failure.code).inc()

@@ -17,8 +17,9 @@ from dreamforge_api.execution.base import Executor
 from dreamforge_api.execution.local import LocalExecutor
 from dreamforge_api.worker.ages import Policy
 from dreamforge_api.worker.announced import ModelRule
-from dreamforge_api.worker.control import ControlLoop, ControlPolicy
+from dreamforge_api.worker.control import ControlLoop
 from dreamforge_api.worker.listener import Listener
+from dreamforge_api.worker.policy import ControlPolicy
 from dreamforge_api.worker.queue import IngestQueue
 from dreamforge_api.worker.registry_sync import RegistrySync
 from dreamforge_api.worker.retention import Retention

@@ -13,8 +13,9 @@ from dreamforge.jobs import JobState
 from dreamforge.spec import Limits, RenderSpec
 from dreamforge_api.execution.base import Liveness, Refused, TryLater, Unreachable
 from dreamforge_api.execution.memory import MemoryExecutor
-from dreamforge_api.worker.control import ControlLoop, ControlPolicy
+from dreamforge_api.worker.control import ControlLoop
 from dreamforge_api.worker.ingest import ingest_batch
+from dreamforge_api.worker.policy import ControlPolicy
 from dreamforge_api.worker.retry import RetryPolicy
 from tests.jobs import Runner, create, rows
 
