@@ -83,6 +83,25 @@ def test_the_second_job_reuses_the_loaded_model_in_the_same_child(runner: Runner
     assert "model.reused" in ingest.logs(second.job_id)
 
 
+def peak_mib(pid: int) -> float:
+    """The most memory the process ever had resident, by the kernel's own count."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) / 1024
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the kernel tells no peak here: no /proc")
+def test_a_hundred_images_take_no_more_memory_than_twenty(runner: Runner, redis_db: str, ingest: Ingest):
+    size = {"width": 768, "height": 768, "steps": 1}  # 1.7 MiB each: kept, a hundred would be 170
+    few, many = make_spec(params={**size, "count": 20}), make_spec(params={**size, "count": 100})
+    assert run_job(redis_db, ingest, few).items_done == 20
+    pids = (runner.process.pid, child_of(ingest, few))
+    before = [peak_mib(pid) for pid in pids]
+    assert run_job(redis_db, ingest, many).items_done == 100
+    assert child_of(ingest, many) == pids[1]
+    grown = [peak_mib(pid) - told for pid, told in zip(pids, before, strict=True)]
+    assert max(grown) < 40, grown
+
+
 def test_events_tell_the_whole_story_in_order(runner: Runner, redis_db: str, ingest: Ingest):
     spec = make_spec(params={"count": 2})
     run_job(redis_db, ingest, spec)
