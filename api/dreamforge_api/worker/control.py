@@ -138,14 +138,24 @@ class ControlLoop:
         with self._reads.connect() as connection:
             ended = connection.execute(dispatch.UNRELEASED, bounds).all()
         for row in ended:
-            late = row.error_code == ErrorCode.JOB_TIMEOUT or row.ended_seconds > self._policy.ending_seconds
-            if row.status == JobState.CANCELED or (row.status == JobState.FAILED and late):
-                self._executor.cancel(row.id, row.ref)
-                reach(CrashPoint.CONTROL_CANCEL_TOLD)
-            over = self._executor.release(row.id, row.ref)
+            over = self._let_go(row)
             with self._engine.begin() as connection:
                 connection.execute(dispatch.MARK_RELEASED if over else dispatch.SEEN, {"job_id": row.id})
         return len(ended)
+
+    def _let_go(self, row: Row[Any]) -> bool:
+        """Whether the executor keeps nothing for the job any more; one it can't tell of waits behind the others."""
+        late = row.error_code == ErrorCode.JOB_TIMEOUT or row.ended_seconds > self._policy.ending_seconds
+        try:
+            if row.status == JobState.CANCELED or (row.status == JobState.FAILED and late):
+                self._executor.cancel(row.id, row.ref)
+                reach(CrashPoint.CONTROL_CANCEL_TOLD)
+            return self._executor.release(row.id, row.ref)
+        except Unreachable:
+            raise
+        except TryLater as error:
+            log.info("not released yet", job_id=str(row.id), error=str(error))
+            return False
 
     def _stops_by_itself(self, row: Row[Any]) -> bool:
         """Tell the executor. Whether a runner is on it that will say goodbye; a job between two attempts has none."""

@@ -1,9 +1,10 @@
 """Dispatched jobs that nobody has heard of for a while: waiting, at work, over, or lost."""
 
 from collections.abc import Callable
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, Row
 
 from dreamforge import telemetry
 from dreamforge.db import dispatch, ingest
@@ -11,7 +12,7 @@ from dreamforge.errors import ErrorCode
 from dreamforge.events import Failure, Level
 from dreamforge.jobs import JobState, StepName
 from dreamforge_api import metrics
-from dreamforge_api.execution.base import Executor, Liveness
+from dreamforge_api.execution.base import Executor, Liveness, TryLater, Unreachable
 from dreamforge_api.worker import outcomes
 from dreamforge_api.worker.ingest import finish
 from dreamforge_api.worker.policy import ControlPolicy
@@ -48,8 +49,8 @@ class Search:
             silent = connection.execute(dispatch.SILENT, bounds).all()
         lost = 0
         for row in silent:
-            known = self._executor.liveness(row.id, row.ref)
-            if known in (Liveness.ALIVE, Liveness.WAITING):
+            known = self._liveness(row)
+            if known in (None, Liveness.ALIVE, Liveness.WAITING):
                 with self._engine.begin() as connection:
                     connection.execute(dispatch.SEEN, {"job_id": row.id})
             elif self._executor.retries_itself:
@@ -57,6 +58,16 @@ class Search:
             else:
                 lost += self._recover(row.id)
         return lost
+
+    def _liveness(self, row: Row[Any]) -> Liveness | None:
+        """None when the executor can't tell of this job; it is asked again when the job was silent once more."""
+        try:
+            return self._executor.liveness(row.id, row.ref)
+        except Unreachable:
+            raise
+        except TryLater as error:
+            log.info("nothing is known of a silent job", job_id=str(row.id), error=str(error))
+            return None
 
     def _conclude(self, job_id: UUID, known: Liveness) -> bool:
         """A cluster's job is over there and nobody said how: somebody took it away, or every word of it was lost."""

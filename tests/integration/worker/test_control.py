@@ -414,3 +414,60 @@ def test_a_cluster_is_told_to_stop_a_job_whose_deadline_passed_even_if_it_was_aw
     assert late not in cluster.executor.canceled
     cluster.loop.release()
     assert late in cluster.executor.canceled
+
+
+class Mute(MemoryExecutor):
+    """Can't tell of some jobs, as a cluster whose object of that name nobody can read."""
+
+    kind = "kubernetes"
+
+    def __init__(self, error: type[TryLater] = TryLater) -> None:
+        super().__init__(retries_itself=True)
+        self.mute: set[UUID] = set()
+        self.error = error
+
+    def liveness(self, job_id: UUID, ref: str | None) -> Liveness:
+        if job_id in self.mute:
+            raise self.error("its status can't be read")
+        return super().liveness(job_id, ref)
+
+    def release(self, job_id: UUID, ref: str | None) -> bool:
+        return self.liveness(job_id, ref) is Liveness.GONE and super().release(job_id, ref)
+
+
+def test_a_job_that_the_executor_can_not_tell_of_holds_up_no_other(engine: Engine, harness: Harness) -> None:
+    executor = Mute()
+    cluster = Harness(engine, executor, release_seconds=0.0)
+    silent, mute, gone = create(engine), create(engine), create(engine)
+    cluster.loop.dispatch()
+    executor.mute = {silent, mute}
+    del executor.jobs[gone]
+    assert cluster.loop.find_lost() == 1
+    assert [cluster.job(job_id)["status"] for job_id in (silent, mute, gone)] == ["queued", "queued", "canceled"]
+
+    cluster.cancel(mute)
+    other = create(engine, deadline=timedelta(seconds=-1))
+    cluster.loop.dispatch()
+    executor.vanish(other)
+    assert (cluster.loop.cancel(), cluster.loop.expire()) == (1, 1)
+    cluster.loop.release()
+    assert other in executor.released
+    assert mute not in executor.released
+    executor.mute.clear()
+    executor.vanish(mute)
+    cluster.loop.release()
+    assert mute in executor.released
+
+
+def test_an_executor_that_nobody_reaches_is_told_so_by_every_duty(engine: Engine, harness: Harness) -> None:
+    executor = Mute(Unreachable)
+    cluster = Harness(engine, executor, release_seconds=0.0)
+    silent, over = create(engine), create(engine)
+    cluster.loop.dispatch()
+    executor.mute = {silent, over}
+    with pytest.raises(Unreachable):
+        cluster.loop.find_lost()
+    cluster.cancel(over)
+    cluster.loop.cancel()
+    with pytest.raises(Unreachable):
+        cluster.loop.release()
