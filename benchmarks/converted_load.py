@@ -126,13 +126,15 @@ def prepare(size: str, folder: Path) -> tuple[Loads, list[str]]:
     made = Path(_python(_MAKE, size, str(folder)).splitlines()[-1])
     _dreamforge("adopt", str(made), "--config", str(made.parent / "config"), "--root", str(root), "--json")
     began = time.perf_counter()
-    _dreamforge("convert", "sdxl-tiny-sdxl", "--dtype", "bfloat16", "--root", str(root), "--json")
+    told = _dreamforge("convert", "sdxl-tiny-sdxl", "--dtype", "bfloat16", "--root", str(root), "--json")
     took = time.perf_counter() - began
     (found,) = [one.model for one in models_root.scan(root) if one.model is not None]
     assert found.conversion is not None
     written = sum(file.size_bytes for file in found.conversion.files)
     note = f"{found.checkpoint.size_bytes / 1e9:.2f} GB of checkpoint, {written / 1e9:.2f} GB of converted files"
-    return Loads(root, found), [f"{note}; `model convert` took {took:.0f} s, import and comparison included"]
+    if told["event"] == "converted":
+        note += f"; `model convert` took {took:.0f} s, import and comparison included"
+    return Loads(root, found), [note]
 
 
 def _dreamforge(*arguments: str) -> dict[str, Any]:

@@ -47,3 +47,26 @@ def test_memory_is_read_from_the_system(tmp_path: Path):
     meminfo.write_text("MemAvailable: lots\n")
     assert prefetch.available_bytes(meminfo) == 0
     assert prefetch.available_bytes(tmp_path / "absent") == 0
+
+
+def test_files_are_left_alone_when_they_are_too_large_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    paths = [tmp_path / name for name in ("unet", "vae")]
+    for path in paths:
+        path.write_bytes(bytes(100))
+    monkeypatch.setattr(prefetch, "available_bytes", lambda: 399)
+    assert prefetch.begin(*paths) == []
+    monkeypatch.setattr(prefetch, "available_bytes", lambda: 400)
+    readers = prefetch.begin(*paths)
+    for reader in readers:
+        reader.join(10)
+    assert len(readers) == 2
+
+
+def test_the_kernel_is_asked_for_every_byte_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(prefetch, "_HINT_BYTES", 1000)
+    asked: list[int] = []
+    monkeypatch.setattr(os, "posix_fadvise", lambda _, start, length, advice: asked.append(start))
+    (tmp_path / "unet").write_bytes(bytes(3001))
+    for thread in prefetch.hint(tmp_path / "unet", tmp_path / "absent"):
+        thread.join(10)
+    assert asked == [0, 1000, 2000, 3000]
