@@ -46,8 +46,9 @@ def test_what_a_newer_release_wrote_can_be_read():
 
 
 def test_inline_input_becomes_the_parameters_of_a_job():
-    job = render_job({"input": {"prompt": "x", "steps": 5, "guidance": 3}, "batch": {"count": 4}})
-    assert job.spec.params() == RenderParams(prompt="x", steps=5, guidance=3.0, count=4)
+    asked = {"prompt": "x", "steps": 5, "guidance": 3, "guidanceCutoff": 0.4}
+    job = render_job({"input": asked, "batch": {"count": 4}})
+    assert job.spec.params() == RenderParams(prompt="x", steps=5, guidance=3.0, guidance_cutoff=0.4, count=4)
     assert render_job({"inputSecretRef": {"name": "s"}}).spec.params() is None
 
 
