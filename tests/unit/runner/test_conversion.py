@@ -15,6 +15,7 @@ from dreamforge_runner.backends.sdxl import conversion
 from dreamforge_runner.backends.sdxl.plan import Number
 from tests.contract.project import ROOT
 from tests.converted_on_disk import install_converted
+from tests.models_on_disk import install
 
 
 def test_a_death_at_any_step_leaves_a_model_that_is_whole_and_can_be_converted(tmp_path: Path):
@@ -92,6 +93,15 @@ def test_only_the_folder_of_an_installed_model_will_do(tmp_path: Path):
     moved = tmp_path / "models" / "moved"
     (tmp_path / "models" / model.folder).rename(moved)
     assert refused(moved).code is ErrorCode.MODEL_INVALID
+
+
+def test_without_the_libraries_it_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setitem(sys.modules, "dreamforge_runner.backends.sdxl.engine", None)
+    model = install(tmp_path)
+    assert convert.run(tmp_path / model.folder, None, keep_original=True) == 21
+    assert "dreamforge[sdxl]" in capsys.readouterr().err
 
 
 def test_a_disk_that_refuses_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

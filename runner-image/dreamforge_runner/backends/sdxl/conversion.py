@@ -200,6 +200,12 @@ def _planned() -> Number:
 
 def _converting() -> "ModuleType":
     prepare_environment()
-    from dreamforge_runner.backends.sdxl.engine import converting  # noqa: PLC0415 - reads that environment
-
+    try:
+        from dreamforge_runner.backends.sdxl.engine import converting  # noqa: PLC0415 - reads that environment
+    except ImportError as error:
+        raise JobError(
+            ErrorCode.PROVIDER_ERROR,
+            f"SDXL's libraries are not installed here ({error}): pip install 'dreamforge[sdxl]', or take the "
+            "runner's image with SDXL",
+        ) from None
     return converting
