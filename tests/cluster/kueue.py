@@ -10,17 +10,24 @@ import re
 import socket
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
+
+import yaml
 
 from tests.cluster import parts
 from tests.cluster.kubectl import Kubectl, Object, eventually
-from tests.cluster.process import ChildProcess
+from tests.cluster.machine import Machine
+from tests.cluster.operators import ACCOUNT, ROOT
+from tests.cluster.process import ChildProcess, Process
 
 PROGRAM = "kueue"
+COMPONENT = ROOT / "kustomize/components/kueue"
 _NAMESPACE = "kueue-system"
 _SERVICE = "kueue-webhook-service"
 _SECRET = "kueue-webhook-server-cert"
 _KINDS = ("Namespace", "CustomResourceDefinition", "MutatingWebhookConfiguration", "ValidatingWebhookConfiguration")
+_PRIORITIES = (("low", 1), ("high", 1000))
 _START_SECONDS = 120.0
 
 
@@ -31,18 +38,23 @@ def missing() -> str | None:
     return "kueue is not built: `make kueue-build` builds it (needs Go 1.26; 5 minutes)"
 
 
-class Kueue(ChildProcess):
-    """One that manages Jobs with a queue, and nothing else."""
+class Kueue:
+    """One that manages Jobs with a queue, and nothing else; on this machine, or inside that of a cluster."""
 
-    def __init__(self, kubectl: Kubectl, folder: Path) -> None:
+    def __init__(self, kubectl: Kubectl, folder: Path, machine: Machine | None = None) -> None:
         self._kubectl = kubectl.within(_NAMESPACE)
         self._folder = folder
+        self._address = machine.address if machine else "127.0.0.1"
         self._webhooks, self._health = _free_ports(2)
         config = folder / "kueue.json"
         config.write_text(json.dumps(self._configuration()))
-        environment = f"KUBECONFIG={kubectl.kubeconfig}"
-        command: list[str | Path] = ["env", environment, parts.program(PROGRAM), f"--config={config}"]
-        super().__init__(PROGRAM, command, folder / "kueue.log")
+        command: list[str | Path] = [parts.program(PROGRAM), f"--config={config}"]
+        access = str(kubectl.kubeconfig)
+        self._process: Process = (
+            machine.process(PROGRAM, command, KUBECONFIG=access)
+            if machine
+            else ChildProcess(PROGRAM, ["env", f"KUBECONFIG={access}", *command], folder / "kueue.log")
+        )
 
     def install(self) -> None:
         """Its kinds and webhooks, start, and wait until it answers."""
@@ -54,12 +66,19 @@ class Kueue(ChildProcess):
             {"apiVersion": "v1", "kind": "Service", "metadata": {"name": _SERVICE}, "spec": service},
             {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": _SECRET}},
         )
-        self.start()
+        self._process.start()
         self._mount_certificates()
-        self.wait_ready()
+        self._wait_ready()
 
-    def wait_ready(self) -> None:
-        """Until its webhooks answer."""
+    def start(self) -> None:
+        """After a stop; returns when its webhooks answer."""
+        self._process.start()
+        self._wait_ready()
+
+    def stop(self) -> None:
+        self._process.stop()
+
+    def _wait_ready(self) -> None:
         eventually("Kueue is ready", self._ready, timeout=_START_SECONDS)
 
     def _mount_certificates(self) -> None:
@@ -71,14 +90,14 @@ class Kueue(ChildProcess):
             (folder / name).write_bytes(base64.b64decode(content))
 
     def _certificates(self) -> Object | None:
-        assert self.running, self.last_words()
+        assert self._process.running, self._process.last_words()
         data: Object = self._kubectl.get("secret", _SECRET).get("data", {})
         return data if "tls.crt" in data else None
 
     def _ready(self) -> bool:
-        assert self.running, self.last_words()
+        assert self._process.running, self._process.last_words()
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self._health}/readyz", timeout=2) as answer:
+            with urllib.request.urlopen(f"http://{self._address}:{self._health}/readyz", timeout=2) as answer:
                 return bool(answer.status == 200)
         except (urllib.error.HTTPError, OSError):
             return False
@@ -88,7 +107,7 @@ class Kueue(ChildProcess):
             "apiVersion": "config.kueue.x-k8s.io/v1beta2",
             "kind": "Configuration",
             "namespace": _NAMESPACE,
-            "health": {"healthProbeBindAddress": f"127.0.0.1:{self._health}"},
+            "health": {"healthProbeBindAddress": f"{self._address}:{self._health}"},
             "metrics": {"bindAddress": "0"},
             "webhook": {"host": "127.0.0.1", "port": self._webhooks, "certDir": str(self._folder / "certs")},
             "leaderElection": {"leaderElect": False},
@@ -100,6 +119,38 @@ class Kueue(ChildProcess):
             "integrations": {"frameworks": ["batch/job"]},
             "featureGates": {"VisibilityOnDemand": False},  # an API server of its own, which nobody asks
         }
+
+
+def allow(kubectl: Kubectl) -> None:
+    """What the component lets the operator do, in the namespace of the test."""
+    (patch,) = yaml.safe_load((COMPONENT / "kustomization.yaml").read_text())["patches"]
+    kubectl("patch", "role", ACCOUNT, "--type=json", "-p", json.dumps(yaml.safe_load(patch["patch"])))
+
+
+def make_priorities(kubectl: Kubectl) -> None:
+    """``low`` and ``high``."""
+    kubectl.apply(*({**_object("WorkloadPriorityClass", name), "value": value} for name, value in _PRIORITIES))
+
+
+def make_queue(kubectl: Kubectl, name: str, flavor: Object, quota: Mapping[str, str]) -> str:
+    """A LocalQueue with a ClusterQueue and a flavor of its own, in which the high go before the low; its name."""
+    resources = [{"name": resource, "nominalQuota": amount} for resource, amount in quota.items()]
+    group = {"coveredResources": list(quota), "flavors": [{"name": name, "resources": resources}]}
+    preemption = {"withinClusterQueue": "LowerPriority"}
+    kubectl.apply(
+        {**_object("ResourceFlavor", name), "spec": flavor},
+        {
+            **_object("ClusterQueue", name),
+            "spec": {"namespaceSelector": {}, "resourceGroups": [group], "preemption": preemption},
+        },
+        {**_object("LocalQueue", name), "spec": {"clusterQueue": name}},
+    )
+    kubectl.wait_condition("localqueue", name, "Active")
+    return name
+
+
+def _object(kind: str, name: str) -> Object:
+    return {"apiVersion": "kueue.x-k8s.io/v1beta2", "kind": kind, "metadata": {"name": name}}
 
 
 def _manifests() -> Path:

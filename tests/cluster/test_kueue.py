@@ -1,20 +1,17 @@
 """Kueue itself decides about the children: its quota, its node selectors, its preemption; tests play the kubelet."""
 
-import json
 from collections.abc import Callable, Iterator
 from uuid import uuid4
 
 import pytest
-import yaml
 
 from tests.cluster import control_plane, kueue
 from tests.cluster.conftest import fresh_namespace
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.kubectl import Kubectl, Object, condition, eventually
 from tests.cluster.kueue import Kueue
-from tests.cluster.operators import ACCOUNT, ROOT, Operator, Played, install_crd, render_job
+from tests.cluster.operators import Operator, Played, install_crd, render_job
 
-COMPONENT = ROOT / "kustomize/components/kueue"
 ONE = "500m"
 """The CPU of one runner: quota for one job."""
 LABEL = "dreamforge.test/flavor"
@@ -47,8 +44,7 @@ def manager(plane: Kubectl, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 def kubectl(plane: Kubectl, manager: Kueue) -> Kubectl:
     install_crd(plane)
     kubectl = fresh_namespace(plane)
-    for name, value in (("low", 1), ("high", 1000)):
-        kubectl.apply({**kueue_object("WorkloadPriorityClass", name), "value": value})
+    kueue.make_priorities(kubectl)
     return kubectl
 
 
@@ -56,8 +52,7 @@ def kubectl(plane: Kubectl, manager: Kueue) -> Kubectl:
 def operator(kubectl: Kubectl, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
     """With the rights of the base and of the component."""
     operator = Operator(kubectl, tmp_path_factory.mktemp("operator"))
-    (patch,) = yaml.safe_load((COMPONENT / "kustomization.yaml").read_text())["patches"]
-    kubectl("patch", "role", ACCOUNT, "--type=json", "-p", json.dumps(yaml.safe_load(patch["patch"])))
+    kueue.allow(kubectl)
     operator.start()
     operator.wait_ready()
     yield operator
@@ -83,27 +78,9 @@ def apply(kubectl: Kubectl, operator: Operator, queue: str) -> Callable[..., Pla
 
 
 def make_queue(kubectl: Kubectl, name: str) -> str:
-    quota = [{"name": "cpu", "nominalQuota": ONE}, {"name": "memory", "nominalQuota": "100Gi"}]
-    flavors = [{"name": name, "resources": quota}]
     taint = {"key": LABEL, "operator": "Exists", "effect": "NoSchedule"}
-    kubectl.apply(
-        {**kueue_object("ResourceFlavor", name), "spec": {"nodeLabels": {LABEL: name}, "tolerations": [taint]}},
-        {
-            **kueue_object("ClusterQueue", name),
-            "spec": {
-                "namespaceSelector": {},
-                "resourceGroups": [{"coveredResources": ["cpu", "memory"], "flavors": flavors}],
-                "preemption": {"withinClusterQueue": "LowerPriority"},
-            },
-        },
-        {**kueue_object("LocalQueue", name), "spec": {"clusterQueue": name}},
-    )
-    kubectl.wait_condition("localqueue", name, "Active")
-    return name
-
-
-def kueue_object(kind: str, name: str) -> Object:
-    return {"apiVersion": "kueue.x-k8s.io/v1beta2", "kind": kind, "metadata": {"name": name}}
+    flavor = {"nodeLabels": {LABEL: name}, "tolerations": [taint]}
+    return kueue.make_queue(kubectl, name, flavor, {"cpu": ONE, "memory": "100Gi"})
 
 
 def child(job: Played) -> Object:
@@ -285,7 +262,6 @@ def test_while_kueue_is_away_nothing_is_lost_and_what_waits_for_it_says_so(
         assert running.status["phase"] == "Rendering"
     finally:
         manager.start()
-        manager.wait_ready()
     running.wait_phase("Succeeded", timeout=180)
     late.render()
     late.wait_phase("Succeeded")
@@ -311,6 +287,6 @@ def test_an_operator_that_may_not_read_workloads_says_so(
 def test_the_components_queues_are_what_kueue_takes(plane: Kubectl, manager: Kueue) -> None:
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "dreamforge-runners"}}
     plane.apply(namespace)
-    plane.within("dreamforge-runners").apply(COMPONENT / "queues.yaml")
+    plane.within("dreamforge-runners").apply(kueue.COMPONENT / "queues.yaml")
     for kind, name in (("clusterqueue", "dreamforge"), ("localqueue", "render")):
         plane.within("dreamforge-runners").wait_condition(kind, name, "Active")
