@@ -111,6 +111,28 @@ def test_a_cancel_stops_compiled_steps_too(compiled: SdxlBackend, plain: SdxlBac
     assert decibels(alone(compiled, 1), alone(plain, 1)) > SAME_PICTURE_DB
 
 
+def test_kept_kernels_spare_the_next_load_the_compiler(compiled: SdxlBackend, folder: Path):
+    """What a new process on the machine finds: the file, and nothing of torch's own folder."""
+    from torch._functorch._aot_autograd.autograd_cache import AOTAutogradCache  # noqa: PLC0415 - only with torch
+    from torch._inductor.codecache import FxGraphCache  # noqa: PLC0415
+
+    def forget() -> None:
+        AOTAutogradCache.clear()
+        FxGraphCache.clear()
+        compiled.load(renders.model(tiny_sdxl.cached()))
+
+    before = compilations()
+    forget()
+    alone(compiled, 1)
+    assert compilations() == before
+    (kept,) = folder.iterdir()
+    aside = kept.rename(folder.parent / "aside")
+    forget()
+    alone(compiled, 1)
+    assert compilations() > before, "without the file there is something to compile"
+    aside.replace(kept)
+
+
 def test_kernels_are_kept_and_damaged_ones_ignored(compiled: SdxlBackend, folder: Path, plain: SdxlBackend):
     (kept,) = folder.iterdir()
     kept.write_bytes(kept.read_bytes()[:-100])
