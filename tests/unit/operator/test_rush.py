@@ -2,9 +2,15 @@
 
 import asyncio
 
-from dreamforge_operator.rush import Rush, Turn
+from dreamforge_operator.rush import Places, Rush, Turn
 
 PATIENCE_SECONDS = 30.0
+
+
+async def rest() -> None:
+    """All that can go on has gone on."""
+    for _ in range(10):
+        await asyncio.sleep(0)
 
 
 async def soon(turn: Turn) -> None:
@@ -26,22 +32,45 @@ def test_who_gives_way_leaves_the_place_to_the_next() -> None:
     asyncio.run(play())
 
 
-def test_what_waited_goes_on_few_at_a_time() -> None:
+def test_when_the_rush_is_over_all_go_on() -> None:
     async def play() -> None:
         rush = Rush(10)
         turns = [await rush.turn() for _ in range(10)]
-        waiting = {asyncio.create_task(soon(turn)): turn for turn in turns}
-        over = 0
-        while waiting:
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            await asyncio.sleep(0)
-            at_work = [task for task in waiting if task.done()]
-            assert len(at_work) < len(turns) / 2
-            over += len(at_work)
-            for task in at_work:
-                task.result()
-                waiting.pop(task).end()
-        assert over == len(turns)
+        await asyncio.gather(*(soon(turn) for turn in turns))  # none has left its place yet
+
+    asyncio.run(play())
+
+
+def test_fewer_places_send_nobody_away_and_let_nobody_in() -> None:
+    async def play() -> None:
+        places = Places(2)
+        await places.take()
+        await places.take()
+        waiting = [asyncio.create_task(places.take()) for _ in range(3)]
+        places.resize(1)
+        places.leave()
+        await rest()
+        assert [task.done() for task in waiting] == [False, False, False]
+        places.leave()
+        await rest()
+        assert [task.done() for task in waiting] == [True, False, False]
+        places.resize(3)
+        await rest()
+        assert [task.done() for task in waiting] == [True, True, True]
+
+    asyncio.run(play())
+
+
+def test_who_does_not_wait_any_more_takes_no_place() -> None:
+    async def play() -> None:
+        places = Places(1)
+        await places.take()
+        waiting = [asyncio.create_task(places.take()) for _ in range(2)]
+        await rest()
+        waiting[0].cancel()
+        places.leave()
+        await rest()
+        assert waiting[1].done()
 
     asyncio.run(play())
 
@@ -54,8 +83,7 @@ def test_a_place_is_given_back_once() -> None:
         turn.end()
         await rush.turn()
         second = asyncio.create_task(rush.turn())
-        for _ in range(10):
-            await asyncio.sleep(0)
+        await rest()
         assert not second.done()
         second.cancel()
 
