@@ -78,6 +78,7 @@ class Operator:
         self._news = News()
         self._fresh: dict[str, Json] = {}
         self._rush = Rush(settings.operator_workers)
+        self._turns: dict[str, Turn] = {}
         self._reports = Reporting(ProgressBoard(self.look), announcer)
         self._twins = Twins(self.look)
         self._full_pass = FullPass(cluster, platform, self._reports.tell)
@@ -125,6 +126,7 @@ class Operator:
         if body.get("status", {}).get("observedGeneration", UNSEEN) == UNSEEN:
             self._fresh[name] = body
             self._rush.stir()
+        self._hurry(name)
         self._news.hear(name, Version(meta["uid"], meta["resourceVersion"]))
         self.queue.add(name)
 
@@ -136,9 +138,15 @@ class Operator:
     def deleted(self, name: str, uid: str) -> None:
         """A RenderJob was seen to go."""
         self._fresh.pop(name, None)
+        self._hurry(name)
         self.look(name)
         if self._announcer is not None:
             self._announcer.deleted(uid)
+
+    def _hurry(self, name: str) -> None:
+        """A look that gives way would read what is no longer so."""
+        if turn := self._turns.get(name):
+            turn.hurry()
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
         self._tasks.append(asyncio.get_running_loop().create_task(work))
@@ -159,9 +167,11 @@ class Operator:
 
     async def _look(self, name: str, fresh: Json | None, turn: Turn) -> None:
         started = time.perf_counter()
+        self._turns[name] = turn
         try:
             result = await self._look_at(name, fresh, turn)
         finally:
+            del self._turns[name]
             turn.end()
         metrics.RECONCILES.labels(result).inc()
         metrics.RECONCILE_SECONDS.observe(time.perf_counter() - started)

@@ -1,11 +1,11 @@
 """Who goes first when many RenderJobs come at once: those that have no child yet.
 
 A child made is a GPU at work. What is said of it waits until no more RenderJobs come. Where they come for long, it
-goes on after a while, but few at a time, so that new ones find both this process and the API server free.
+goes on after a while, but few at a time, so that new ones find both this process and the API server free. One that
+is changed meanwhile waits no longer: somebody may want it to stop.
 """
 
 import asyncio
-import contextlib
 from collections import deque
 
 #: It is quiet so long after the last RenderJob, or so many times what making its child took: a busy API server's
@@ -55,11 +55,20 @@ class Turn:
     def __init__(self, rush: "Rush", place: Places) -> None:
         self._rush = rush
         self._place: Places | None = place
+        self._way: asyncio.Future[Places] | None = None
 
     async def give_way(self, took: float) -> None:
         """Let those go first who have no child yet; making this one's took so many seconds."""
         self.end()
-        self._place = await self._rush.later(took)
+        self._way = asyncio.get_running_loop().create_future()
+        place = await self._rush.later(took, self._way)
+        await place.take()
+        self._place = place
+
+    def hurry(self) -> None:
+        """Give way no longer."""
+        if self._way is not None and not self._way.done():
+            self._way.set_result(self._rush.first)
 
     def end(self) -> None:
         """Leave the place to others."""
@@ -73,32 +82,35 @@ class Rush:
 
     def __init__(self, at_once: int) -> None:
         self._at_once = at_once
-        self._first = Places(at_once)
+        self.first = Places(at_once)
         self._later = Places(at_once)
-        self._quiet = asyncio.Event()
-        self._quiet.set()
+        self._giving_way: set[asyncio.Future[Places]] = set()
+        self._rushing = False
         self._quiet_at = 0.0
 
     async def turn(self) -> Turn:
         """When there is a place."""
-        await self._first.take()
-        return Turn(self, self._first)
+        await self.first.take()
+        return Turn(self, self.first)
 
-    async def later(self, took: float) -> Places:
-        """A place for those who give way, when it is quiet or they have waited long enough."""
+    async def later(self, took: float, way: asyncio.Future[Places]) -> Places:
+        """Where to go on: what ``way`` is told, when it is quiet or after long enough."""
         self.stir(min(_LULL_CREATES * took, _LONGEST_SECONDS))
-        with contextlib.suppress(TimeoutError):
+        self._giving_way.add(way)
+        try:
             async with asyncio.timeout(_LONGEST_SECONDS):
-                await self._quiet.wait()
-        await self._later.take()
-        return self._later
+                return await way
+        except TimeoutError:
+            return self._later
+        finally:
+            self._giving_way.discard(way)
 
     def stir(self, seconds: float = 0.0) -> None:
         """A RenderJob has come or has its child: it is not quiet for so many seconds at least."""
         loop = asyncio.get_running_loop()
         self._quiet_at = max(self._quiet_at, loop.time() + max(seconds, _LULL_SECONDS))
-        if self._quiet.is_set():
-            self._quiet.clear()
+        if not self._rushing:
+            self._rushing = True
             self._later.resize(_LATER_AT_ONCE)
             loop.call_at(self._quiet_at, self._look)
 
@@ -108,5 +120,8 @@ class Rush:
         if self._quiet_at > loop.time():
             loop.call_at(self._quiet_at, self._look)
         else:
-            self._quiet.set()
+            self._rushing = False
             self._later.resize(self._at_once)
+            for way in self._giving_way:
+                if not way.done():
+                    way.set_result(self._later)

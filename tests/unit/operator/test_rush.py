@@ -41,6 +41,21 @@ def test_when_the_rush_is_over_all_go_on() -> None:
     asyncio.run(play())
 
 
+def test_who_is_asked_to_hurry_gives_way_no_longer_and_goes_before_the_later_ones() -> None:
+    async def play() -> None:
+        rush = Rush(1)
+        hurried, patient = await rush.turn(), Turn(rush, Places(1))
+        giving = [asyncio.create_task(turn.give_way(3600.0)) for turn in (hurried, patient)]
+        await rest()
+        hurried.hurry()
+        hurried.hurry()
+        await rest()
+        assert [task.done() for task in giving] == [True, False]
+        giving[1].cancel()
+
+    asyncio.run(play())
+
+
 def test_fewer_places_send_nobody_away_and_let_nobody_in() -> None:
     async def play() -> None:
         places = Places(2)
