@@ -256,7 +256,7 @@ def test_a_thousand_posts_at_once_on_a_hundred_keys_make_a_hundred_jobs(api: Api
             answer = await client.post("/v1/jobs", json=body, headers={"Idempotency-Key": key})
             if answer.status_code == 202:
                 return key, answer.content
-            # On a machine that is busy with other things an answer may come too late; with a key it is safe to ask again.
+            # On a machine that is busy otherwise an answer may come too late; with a key it is safe to ask again.
             late = (409, "idempotency_key_in_use"), (503, "unavailable")
             assert (answer.status_code, answer.json()["code"]) in late
             await asyncio.sleep(0.1)
