@@ -69,7 +69,7 @@ fmt: setup ## Format, and mend what the linter can mend
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-type: setup ## mypy --strict over everything
+type: setup setup-sdxl ## mypy --strict over everything
 	@$(BIN)/mypy
 
 verify: setup setup-sdxl ## Regenerate what is generated, run every check, demand a clean tree
