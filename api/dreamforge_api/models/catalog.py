@@ -42,27 +42,37 @@ class Catalog:
 
     async def choose(self, model_id: str | None, provider: str) -> Choice:
         """The model for a request; raises :class:`Problem` when there is none."""
-        await self._refresh()
-        if (known := self._chosen.get((model_id, provider))) is not None:
-            return known
-        configured = None if self._checkpoint is None else self._checkpoint.id
+        asked = time.monotonic()
+        await self._refresh(asked - _FRESH_SECONDS)
         try:
-            return self._chosen.setdefault(
-                (model_id, provider), choose(self._rows, model_id, provider, self._mode, configured)
-            )
+            return self._choose(model_id, provider)
+        except NoModel:
+            await self._refresh(asked)  # no refusal from memory: it may have been installed a moment ago
+        try:
+            return self._choose(model_id, provider)
         except NoModel as error:
             raise _unknown(error) from None
 
-    async def _refresh(self) -> None:
-        if time.monotonic() - self._read_at <= _FRESH_SECONDS:
+    def _choose(self, model_id: str | None, provider: str) -> Choice:
+        if (known := self._chosen.get((model_id, provider))) is not None:
+            return known
+        configured = None if self._checkpoint is None else self._checkpoint.id
+        return self._chosen.setdefault(
+            (model_id, provider), choose(self._rows, model_id, provider, self._mode, configured)
+        )
+
+    async def _refresh(self, since: float) -> None:
+        """Have the registry as it was then or later."""
+        if self._read_at >= since:
             return
         async with self._reading:  # a burst of requests reads once
-            if time.monotonic() - self._read_at <= _FRESH_SECONDS:
+            if self._read_at >= since:
                 return
             await self.register()
+            began = time.monotonic()
             self._rows = await self._database.rows(registry.listing(enabled_only=False))
             self._chosen = {}
-            self._read_at = time.monotonic()
+            self._read_at = began
 
 
 def _unknown(error: NoModel) -> Problem:
