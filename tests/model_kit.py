@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests import tiny_sdxl
+from tests import pipeline_config, tiny_sdxl
 from tests.standins.civitai import CivitAI
 from tests.standins.huggingface import HuggingFace, Repo
 from tests.tiny_sdxl import broken
@@ -14,19 +14,9 @@ from tests.tiny_sdxl import broken
 #: What a checkpoint without configuration gets; the setting's default names this commit.
 BASE = "stabilityai/stable-diffusion-xl-base-1.0"
 BASE_COMMIT = "462165984030d82259a11f4367a4eed129e94a7b"
-_INDEX = {
-    "_class_name": "StableDiffusionXLPipeline",
-    "scheduler": ["diffusers", "EulerDiscreteScheduler"],
-    "text_encoder": ["transformers", "CLIPTextModel"],
-    "text_encoder_2": ["transformers", "CLIPTextModelWithProjection"],
-    "tokenizer": ["transformers", "CLIPTokenizer"],
-    "tokenizer_2": ["transformers", "CLIPTokenizer"],
-    "unet": ["diffusers", "UNet2DConditionModel"],
-    "vae": ["diffusers", "AutoencoderKL"],
-}
 #: A configuration that passes every check; nothing can be rendered with it.
 CONFIG = {
-    "model_index.json": json.dumps(_INDEX).encode(),
+    "model_index.json": json.dumps(pipeline_config.INDEX).encode(),
     "scheduler/scheduler_config.json": b"{}",
     **{f"{part}/config.json": b"{}" for part in ("unet", "vae", "text_encoder", "text_encoder_2")},
     **{f"{part}/tokenizer.json": b"{}" for part in ("tokenizer", "tokenizer_2")},

@@ -5,6 +5,7 @@ import pytest
 from dreamforge_cli.models.errors import BadReference, NotAllowed
 from dreamforge_cli.models.sources import huggingface
 from dreamforge_cli.models.sources.hub import Lfs, Listed, Repository
+from tests import pipeline_config
 
 BASE = [
     "sd_xl_base_1.0.safetensors",
@@ -86,17 +87,7 @@ def test_two_files_of_one_commit_have_two_names(paths, chosen, name):
     assert huggingface.name_of(found, chosen) == name
 
 
-PARTS = [
-    "model_index.json",
-    "scheduler/scheduler_config.json",
-    "unet/config.json",
-    "vae/config.json",
-    "text_encoder/config.json",
-    "text_encoder_2/config.json",
-    "tokenizer/vocab.json",
-    "tokenizer/merges.txt",
-    "tokenizer_2/tokenizer.json",
-]
+PARTS = ["model_index.json", *pipeline_config.FILES]
 
 
 @pytest.mark.parametrize("missing", PARTS)
