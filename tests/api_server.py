@@ -24,7 +24,7 @@ from dreamforge.jobs import JobState
 from dreamforge.transport import names
 
 SIGNING_KEY = "a-signing-key-for-tests"
-READY_WITHIN = 30.0
+READY_WITHIN = 120.0
 
 
 def free_port() -> int:
@@ -96,7 +96,7 @@ class Api:
             return False
 
 
-def poll(condition: Any, what: str, seconds: float = 10.0) -> Any:
+def poll(condition: Any, what: str, seconds: float = 60.0) -> Any:
     """Wait for ``condition()`` to be true; gives its value."""
     deadline = time.monotonic() + seconds
     while True:

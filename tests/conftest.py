@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import pytest_socket
 from _pytest.terminal import TerminalReporter
+from hypothesis import HealthCheck, settings
 
 from tests.servers import postgres, redis, s3
 
@@ -17,6 +18,9 @@ _SOURCES = pytest.StashKey[dict[str, str]]()
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_SOURCES] = {}
+    # On a busy machine any example may take long.
+    settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("patient")
     # A shell that starts tests in the background has them ignore SIGINT, and whatever they start would as well.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -30,6 +30,7 @@ def main() -> int:
     if arguments.check_settings:
         return 0
     telemetry.configure("api", own.log_level)
+    metrics.forget_killed(own.prometheus_multiproc_dir)
     server = Server(services, host=own.api_host, port=own.api_port)
     server.run()
     metrics.forget_process(own.prometheus_multiproc_dir, os.getpid())

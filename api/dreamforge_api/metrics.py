@@ -5,6 +5,7 @@ Where ``PROMETHEUS_MULTIPROC_DIR`` is set, the processes of one machine share th
 that folder and any of them shows the sum; else each process shows its own.
 """
 
+import os
 from pathlib import Path
 
 from prometheus_client import (
@@ -133,3 +134,15 @@ def forget_process(folder: Path | None, pid: int) -> None:
     """Take a finished process's live gauges out of the shared files."""
     if folder is not None:
         mark_process_dead(pid, path=str(folder))  # type: ignore[no-untyped-call]
+
+
+def forget_killed(folder: Path | None) -> None:
+    """The same for processes that were killed and could not do it themselves."""
+    for path in folder.glob("gauge_live*_*.db") if folder is not None else ():
+        pid = int(path.stem.rpartition("_")[2])
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            forget_process(folder, pid)
+        except PermissionError:
+            continue  # somebody else's, and alive

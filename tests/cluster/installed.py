@@ -60,7 +60,9 @@ class Installed:
         """Wait until a runner works on it and the API says so; the job's id."""
         eventually(f"{name} renders", lambda: self.status(name).get("phase") == "Rendering")
         job_id = self.job_id(name)
-        eventually("the API says so", lambda: self.client.job(job_id)["status"] == "running")
+        eventually(
+            "the API says so", lambda: self.client.http.get(f"/v1/jobs/{job_id}").json()["status"] == "running"
+        )
         return job_id
 
     def redis(self, *command: str, user: str = "platform") -> str:

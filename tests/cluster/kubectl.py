@@ -16,6 +16,8 @@ Object = dict[str, Any]
 T = TypeVar("T")
 
 _CALL_SECONDS = 60.0
+#: For what a quiet machine does in seconds.
+PATIENCE_SECONDS = 120.0
 _POLL_SECONDS = 0.1
 
 
@@ -120,13 +122,13 @@ class Kubectl:
             finally:
                 child.kill()
 
-    def wait_condition(self, kind: str, name: str, condition: str, *, timeout: float = 60.0) -> None:
+    def wait_condition(self, kind: str, name: str, condition: str, *, timeout: float = PATIENCE_SECONDS) -> None:
         """``kubectl wait``, as people use it."""
         told = (f"--for=condition={condition}", f"--timeout={timeout:.0f}s")
         self("wait", f"{kind}/{name}", *told, seconds=timeout + _CALL_SECONDS)
 
 
-def eventually(what: str, look: Callable[[], T | None], *, timeout: float = 60.0) -> T:
+def eventually(what: str, look: Callable[[], T | None], *, timeout: float = PATIENCE_SECONDS) -> T:
     """The first answer of ``look`` that is neither ``None`` nor false; while kubectl is refused, it waits on."""
     deadline = time.monotonic() + timeout
     last: object = None

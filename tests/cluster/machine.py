@@ -99,6 +99,7 @@ class Machine:
         if self._holder:
             self._holder.kill()  # also one that failed to boot
             self._holder.wait()
+        _wait_until_unplugged(f"df{self.id}")
         _remove_cgroups(self.cgroup)
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -230,7 +231,14 @@ def _free_network(seed: str) -> ipaddress.IPv4Network:
     raise RuntimeError("every network in 10.222.0.0/16 is taken")
 
 
-def _cgroup_roots() -> list[Path]:
+def _wait_until_unplugged(cable: str) -> None:
+    """The kernel takes a dead network apart in its own time; the next machine of this folder has the same cable."""
+    deadline = time.monotonic() + _END_SECONDS
+    while cable in psutil.net_if_addrs() and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def cgroup_roots() -> list[Path]:
     """One for each controller under cgroup v1, one in all under v2."""
     if (_CGROUPS / "cgroup.controllers").exists():
         return [_CGROUPS]
@@ -241,13 +249,13 @@ def _make_cgroups(name: str) -> None:
     """Two kubelets with one root would end each other's pods as orphans."""
     with suppress(OSError):  # cgroup v2: children get the controllers that their parent hands down
         (_CGROUPS / "cgroup.subtree_control").write_text("+cpu +cpuset +memory +pids")
-    for root in _cgroup_roots():
+    for root in cgroup_roots():
         (root / name.lstrip("/")).mkdir(exist_ok=True)
 
 
 def _remove_cgroups(name: str) -> None:
     """From the leaves up, each as a folder; a while goes by before the kernel has buried the last process."""
-    left = [root / name.lstrip("/") for root in _cgroup_roots()]
+    left = [root / name.lstrip("/") for root in cgroup_roots()]
     deadline = time.monotonic() + _END_SECONDS
     while (left := [root for root in left if root.exists()]) and time.monotonic() < deadline:
         for root in left:

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from dreamforge.crashpoints import CrashPoint
-from tests.cluster.kubectl import Kubectl, Object, condition, eventually
+from tests.cluster.kubectl import PATIENCE_SECONDS, Kubectl, Object, condition, eventually
 from tests.cluster.process import ChildProcess
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -167,14 +167,14 @@ class Played:
     def edit(self, **spec: Any) -> None:
         self.kubectl.patch("renderjob", self.name, {"spec": spec})
 
-    def wait_phase(self, phase: str, timeout: float = 60.0) -> Object:
+    def wait_phase(self, phase: str, timeout: float = PATIENCE_SECONDS) -> Object:
         return eventually(
             f"{self.name} is {phase}",
             lambda: self.status if self.status.get("phase") == phase else None,
             timeout=timeout,
         )
 
-    def wait_pods(self, count: int = 1, timeout: float = 60.0) -> list[Object]:
+    def wait_pods(self, count: int = 1, timeout: float = PATIENCE_SECONDS) -> list[Object]:
         """Exactly so many that are not over."""
 
         def live() -> tuple[list[Object]] | None:

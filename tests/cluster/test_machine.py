@@ -10,7 +10,7 @@ import pytest
 
 from tests.cluster import parts, requirements
 from tests.cluster.kubectl import eventually
-from tests.cluster.machine import Machine
+from tests.cluster.machine import Machine, cgroup_roots
 
 OWNER = """
 import sys, signal
@@ -33,7 +33,7 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
 
 
 def cgroups(machine: Machine) -> list[Path]:
-    return [path for path in Path("/sys/fs/cgroup").glob(f"**{machine.cgroup}") if path.is_dir()]
+    return [path for root in cgroup_roots() if (path := root / machine.cgroup.lstrip("/")).is_dir()]
 
 
 def test_two_machines_have_networks_and_processes_of_their_own(machine: Machine, tmp_path: Path):

@@ -57,6 +57,7 @@ def test_killed_at_each_point_it_goes_on(point: CrashPoint, kubectl: Kubectl, tm
         started_again += _pass(operator, job, "Starting")
         job.edit(suspend=True)
         started_again += _pass(operator, job, "Suspended")
+        job.wait_pods(0)  # or the one that goes would be taken for the next one
         job.edit(suspend=False)
         started_again += _pass(operator, job, "Starting")
         (pod,) = job.wait_pods()

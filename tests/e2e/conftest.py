@@ -35,8 +35,13 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def sdxl(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Iterator[System]:
     """`dreamforge up --backend sdxl --model FILE` with the tiny checkpoint."""
     data = tmp_path_factory.mktemp("e2e-sdxl") / "data"
-    # One thread: on a busy machine torch's threads wait for each other far longer than this tiny model computes.
-    running = System(data, "--backend", "sdxl", "--model", checkpoint, environment={"OMP_NUM_THREADS": "1"})
+    settings = {
+        # On a busy machine torch's threads wait for each other far longer than this tiny model computes.
+        "OMP_NUM_THREADS": "1",
+        # One look at the checkpoint, at the start: a test that takes it away for a moment wants the runner's word.
+        "DF_MODELS_SYNC_SECONDS": "86400",
+    }
+    running = System(data, "--backend", "sdxl", "--model", checkpoint, environment=settings)
     try:
         yield running.start()
     finally:

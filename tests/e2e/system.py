@@ -50,12 +50,12 @@ class System:
     def _find(self, name: str) -> psutil.Process | None:
         for process in self.up.children():
             try:
-                line, called = process.cmdline(), process.name()
+                line, called, parent = process.cmdline(), process.name(), process.ppid()
             except psutil.NoSuchProcess:
                 continue
             if name == "redis" and "redis" in called:
                 return process
-            if name == "postgres" and process.ppid() != self._up_pid:
+            if name == "postgres" and parent != self._up_pid:
                 continue  # a server process of a connection, not the postmaster
             words = _COMMANDS.get(name, ())
             if words and all(any(part.rpartition("/")[2] == word for part in line) for word in words):

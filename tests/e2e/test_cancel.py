@@ -21,7 +21,7 @@ def cancel(system: System, job: dict[str, Any], status: int = 202) -> dict[str, 
 
 
 def test_a_queued_job_ends_at_once(system):
-    running = system.client.post(count=10, width=1024, height=1024)
+    running = system.client.post(count=100, width=1024, height=1024)
     queued = system.client.post()
     answer = cancel(system, queued)
     assert answer["cancel_requested_at"] is not None
@@ -59,7 +59,7 @@ def test_a_running_job_stops_between_two_steps_and_keeps_what_it_has(request, ki
 
 
 def test_cancel_is_idempotent(system):
-    job = system.client.post(count=20, width=1024, height=1024)
+    job = system.client.post(count=100, width=1024, height=1024)
     first = cancel(system, job)
     again = system.client.cancel(job["id"])
     assert again.status_code in (200, 202)

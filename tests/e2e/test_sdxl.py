@@ -19,7 +19,7 @@ def one_picture(system: System, **fields: Any) -> tuple[dict[str, Any], pictures
 
 
 def test_post_stream_image_metadata(sdxl, checkpoint):
-    job = sdxl.client.post(prompt="a lighthouse", steps=60, seed=11, negative_prompt="blurry")
+    job = sdxl.client.post(prompt="a lighthouse", steps=150, seed=11, negative_prompt="blurry")
     assert job["warnings"] == []
     live = list(sdxl.client.stream(job["id"]))
     assert live[-1].event == "end"
@@ -35,7 +35,7 @@ def test_post_stream_image_metadata(sdxl, checkpoint):
         "negative_prompt": "blurry",
         "seed": 11,
         "scheduler": "euler",
-        "steps": 60,
+        "steps": 150,
         "guidance": 7.0,
         "width": 256,
         "height": 256,
@@ -106,7 +106,7 @@ def test_a_prompt_too_long_for_the_model_is_warned_of(sdxl):
 def test_the_second_job_finds_everything_warm(sdxl):
     sdxl.client.render()
     child = sdxl.process("child").pid
-    job = sdxl.client.render(steps=60)
+    job = sdxl.client.render(steps=150)
     codes = sdxl.client.codes(job["id"])
     assert "model.reused" in codes
     assert "model.loaded" not in codes
@@ -118,7 +118,7 @@ def test_the_second_job_finds_everything_warm(sdxl):
 
 
 def test_a_child_killed_while_denoising_changes_no_byte(sdxl):
-    fields = {"seed": 9, "steps": 60, "embed_metadata": False}
+    fields = {"seed": 9, "steps": 150, "embed_metadata": False}
     job = sdxl.client.post(**fields)
     told = (frame.data for frame in sdxl.client.stream(job["id"]) if frame.event == "progress")
     assert any(progress["stage"] == "denoising" and progress["step_index"] > 0 for progress in told)

@@ -49,7 +49,7 @@ def retention(stack: Stack, point: CrashPoint) -> None:
 def requeue_job(stack: Stack, point: CrashPoint) -> None:
     """The command dies when the new job is made and nobody has been told; the job runs all the same, and alone."""
     engine = open_engine(stack.settings["DF_DATABASE_URL"], pool_size=1)
-    job_id = create(engine, count=2, width=256, height=256, steps=2)
+    job_id = create(engine, count=10, width=1024, height=1024, steps=2)  # longer than the fault takes
     with engine.begin() as connection:
         keyless = "UPDATE jobs SET labels = jsonb_build_object('keyless', 'yes') WHERE id = :id"
         connection.execute(text(keyless), {"id": job_id})

@@ -1,6 +1,7 @@
 """The system under attack: `dreamforge up` with two runners, short patience and every crash point within reach."""
 
 import errno
+import fcntl
 import random
 import signal
 import socket
@@ -147,11 +148,16 @@ class Stack(System):
 
     @contextmanager
     def still(self, mains: list[psutil.Process]) -> Iterator[None]:
-        """These processes and all below them stand still."""
-        still = [process for main in mains for process in (main, *main.children(recursive=True))]
-        assert still
-        _send(still, signal.SIGSTOP)
+        """These processes and all below them stand still, none with the store's lock in its hand."""
+        assert mains
+        still = list(mains)
         try:
+            with (self.data / "objects" / ".lock").open("ab") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                _send(mains, signal.SIGSTOP)  # first, so that they start no more
+                still += [child for main in mains for child in main.children(recursive=True)]
+                _send(still, signal.SIGSTOP)
+                until(lambda: all(map(_stands, still)), 10, "standing still")
             yield
         finally:
             _send(still, signal.SIGCONT)
@@ -163,6 +169,14 @@ def _send(processes: list[psutil.Process], sign: signal.Signals) -> None:
             process.send_signal(sign)
         except psutil.NoSuchProcess:
             continue
+
+
+def _stands(process: psutil.Process) -> bool:
+    """Or is no more."""
+    try:
+        return process.status() in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
 
 
 def _alive(pid: int) -> bool:

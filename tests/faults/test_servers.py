@@ -68,7 +68,7 @@ def test_a_runner_that_stood_still_while_its_job_was_given_away(stack, attack, w
     """The other runner takes the job over; the sleeper's work changes nothing (I6)."""
 
     def faults(_: Load):
-        job = stack.client.post(count=5, steps=40, width=1024, height=1024, labels={"keyless": "yes"})["id"]
+        job = stack.client.post(count=20, width=1024, height=1024, labels={"keyless": "yes"})["id"]
         sleeper = until(lambda: stack.runner_of(job), 60, "a runner of the job")
         with stack.still([sleeper]):
             until(lambda: attempts(stack, job) > 1, 60, "another attempt")

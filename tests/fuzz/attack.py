@@ -34,6 +34,11 @@ class Account:
     def server_errors(self) -> int:
         return sum(count for (_, status), count in self.calls.items() if status >= 500)
 
+    @property
+    def unavailable(self) -> int:
+        """Those of the server errors that say that the machine is too busy."""
+        return sum(count for (_, status), count in self.calls.items() if status == 503)
+
     def by_operation(self) -> dict[str, Counter[int]]:
         """Statuses of each operation, most called first."""
         found: dict[str, Counter[int]] = {}
@@ -111,7 +116,9 @@ def _install(schema: Any, url: str) -> None:
         if case.operation.label == "POST /v1/jobs" and response.status_code == 202:
             job = response.json()
             if job["count"] * job["params"]["width"] * job["params"]["height"] > _CHEAP_PIXELS:
-                requests.post(url + job["urls"]["cancel"], timeout=20).raise_for_status()
+                while (answer := requests.post(url + job["urls"]["cancel"], timeout=20)).status_code == 503:
+                    continue
+                answer.raise_for_status()
 
     def filter_failure(
         context: schemathesis.HookContext,

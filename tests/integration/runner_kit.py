@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 EventT = TypeVar("EventT")
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 30.0, what: str = "") -> Any:
+def wait_for(condition: Callable[[], Any], seconds: float = 120.0, what: str = "") -> Any:
     """Poll until ``condition`` gives something true."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

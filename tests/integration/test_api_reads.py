@@ -174,8 +174,7 @@ def test_the_log_is_the_newest_events_oldest_first(api: Api, engine: Engine) -> 
 
 def test_health_readiness_and_metrics(api: Api) -> None:
     assert api.client.get("/healthz").json() == {"status": "ok"}
-    ready = api.client.get("/readyz")
-    assert ready.status_code == 200
+    ready = poll(lambda: (asked := api.client.get("/readyz")).status_code == 200 and asked, "readiness")
     assert {name for name, check in ready.json()["checks"].items() if check["ok"]} == {
         "database", "schema", "redis", "store",
     }  # fmt: skip

@@ -82,7 +82,7 @@ def test_a_refused_batch_is_listed_with_its_reason_and_refused_again_until_dropp
         [letter] = until(lambda: letters.list(10), what="the dead letter")
         assert "does not begin with attempt.started" in letter.reason
         assert (letter.job_id, letter.events) == (str(job_id), {"item.started": 1})
-        again = letters.requeue(letter, 10)
+        again = letters.requeue(letter, 60)
         assert again is not None
         assert again.fate is Fate.REFUSED_AGAIN
         assert "does not begin with attempt.started" in again.detail
@@ -107,7 +107,7 @@ def test_once_the_cause_is_mended_a_requeued_batch_goes_in(
         assert "broken" in letter.reason
         with engine.begin() as connection:
             connection.exec_driver_sql("ALTER TABLE attempts DROP CONSTRAINT broken")
-        done = dlq(database_url, redis_db, "requeue", letter.id, "--json")
+        done = dlq(database_url, redis_db, "requeue", letter.id, "--wait", "50", "--json")
         assert done.returncode == 0
         assert answer(done)["answer"] == "committed: its events are in"
     assert letters.list(10) == []
@@ -122,7 +122,7 @@ def test_a_batch_of_a_job_that_is_over_says_so(
         send(redis_db, headless(job_id))
         [letter] = until(lambda: letters.list(10), what="the dead letter")
         kill(engine, job_id)
-        done = dlq(database_url, redis_db, "requeue", letter.id)
+        done = dlq(database_url, redis_db, "requeue", letter.id, "--wait", "50")
     assert done.returncode == 0
     assert done.stdout.startswith("refused_terminal: the job is over already")
     assert letters.list(10) == []

@@ -1,5 +1,6 @@
 """The embedded servers: real binaries, in folders only root or their owner can enter."""
 
+import contextlib
 import os
 import re
 import signal
@@ -21,6 +22,7 @@ from dreamforge_cli.embedded.launch import launch
 from dreamforge_cli.embedded.postgres import EmbeddedPostgres
 from dreamforge_cli.embedded.redis import EmbeddedRedis
 from dreamforge_cli.embedded.server import EmbeddedServer
+from tests.processes import gone
 from tests.servers.postgres import plain
 
 KINDS = pytest.mark.parametrize("kind", [EmbeddedPostgres, EmbeddedRedis], ids=["postgres", "redis"])
@@ -43,10 +45,6 @@ def until(condition: Callable[[], bool], seconds: float = 20) -> bool:
             return False
         time.sleep(0.05)
     return True
-
-
-def gone(pid: int) -> bool:
-    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
 def write(server: EmbeddedServer, value: str) -> None:
@@ -110,7 +108,8 @@ def test_a_killed_postgres_starts_again_although_a_part_of_it_lives_on(tmp_path)
     assert until(lambda: len(main.children()) > 2)
     slow = main.children()
     for process in slow:
-        process.suspend()
+        with contextlib.suppress(psutil.NoSuchProcess):  # the one that served the first question
+            process.suspend()
     main.kill()
     server.stop()
     try:
@@ -119,7 +118,7 @@ def test_a_killed_postgres_starts_again_although_a_part_of_it_lives_on(tmp_path)
     finally:
         server.stop()
         for process in slow:
-            if process.is_running():
+            with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
 
 

@@ -65,7 +65,7 @@ async def read_live(database_url: str, redis_url: str, job_id: UUID, readers: in
             nonlocal statements
             statements += 1
 
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while not bus.connected:  # noqa: ASYNC110 - the product has no such event to wait for
                 await asyncio.sleep(0.01)
             clients = [Reader() for _ in range(readers)]

@@ -5,7 +5,7 @@ here ``seq`` is taken under the job row's lock, and this is the test that would 
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Any
@@ -54,12 +54,18 @@ def follow(api: Api, job_id: UUID, frames_per_connection: int | None) -> list[di
     """Everything up to ``end``; one reader breaks off again and again and resumes."""
     seen: list[dict[str, Any]] = []
     with httpx.Client(base_url=api.url, timeout=60) as client:
-        while not seen or seen[-1]["event"] != "end":
+        while not seen or not is_last(seen[-1]):
             after = {"Last-Event-ID": seen[-1]["id"]} if seen else {}
             stream = sse(client, f"/v1/jobs/{job_id}/progress/stream", **after)
             seen += islice((frame for frame in stream if "event" in frame), frames_per_connection)
             stream.close()
     return seen
+
+
+def is_last(frame: Mapping[str, Any]) -> bool:
+    """``end``, or the job's last event: who breaks off right behind it is told that nothing is missing."""
+    status = frame["data"]["status"] if frame["event"] == "state" else None
+    return frame["event"] == "end" or status == "failed"
 
 
 def test_eight_writers_and_tailing_readers_no_event_skipped(api: Api, engine: Engine, ingestor: Ingestor) -> None:
@@ -70,19 +76,19 @@ def test_eight_writers_and_tailing_readers_no_event_skipped(api: Api, engine: En
         readers = [pool.submit(follow, api, job_id, size) for size in (None, 7)]
         poll(lambda: "dreamforge_sse_subscribers 0.0" not in api.client.get("/metrics").text, "a reader")
         for writing in [pool.submit(write, ingestor, runner, together) for runner in runners]:
-            writing.result(60)
+            writing.result(200)
         failure = Failure(code=ErrorCode.INVALID_INPUT, message="enough")
         last = runners[0]
         ingestor([last.batch(last.gpu(), last.finished(Outcome.FAILED, failure)).model_dump_json()])
-        live = [reader.result(60) for reader in readers]
+        live = [reader.result(200) for reader in readers]
     replay = list(sse(api.client, f"/v1/jobs/{job_id}/progress/stream"))
     *frames, end = [frame for frame in replay if "event" in frame]
     assert [int(frame["id"]) for frame in frames] == list(range(1, len(frames) + 1))
     assert end["data"] == {"last_seq": len(frames)}
     assert sorted(frame["data"]["item_index"] for frame in frames if frame["event"] == "artifact") == IDS
-    for seen in live:
-        ids = [int(frame["id"]) for frame in seen[:-1]]
+    for seen in ([frame for frame in found if frame["event"] != "end"] for found in live):
+        ids = [int(frame["id"]) for frame in seen]
         assert ids == sorted(set(ids)), "in order, each once"
         skipped = {frame["event"] for frame in frames if int(frame["id"]) not in set(ids)}
         assert skipped <= {"progress"}, "only progress may be superseded"
-        assert all(frame == frames[int(frame["id"]) - 1] for frame in seen[:-1])
+        assert all(frame == frames[int(frame["id"]) - 1] for frame in seen)

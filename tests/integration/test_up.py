@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from dreamforge_cli.embedded.server import free_port
+from tests.processes import gone
 from tests.servers.stack import Up, clean_environment, command, until
 
 CHILDREN = {
@@ -35,8 +36,12 @@ def refused(*arguments: str | Path, cwd: Path, **environment: str) -> tuple[int,
     return done.returncode, done.stdout, done.stderr
 
 
-def gone(process: psutil.Process) -> bool:
-    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+def is_ready(stack: Up) -> bool:
+    with stack.api() as api:
+        try:
+            return api.get("/readyz").status_code == 200
+        except httpx.HTTPError:
+            return False
 
 
 def find_child(stack: Up, name: str) -> psutil.Process | None:
@@ -47,8 +52,7 @@ def find_child(stack: Up, name: str) -> psutil.Process | None:
 
 
 def test_ready_means_ready(stack):
-    with stack.api() as api:
-        assert api.get("/readyz").status_code == 200
+    until(lambda: is_ready(stack), what="readiness")
     assert stack.wait_for(stack.post(count=2))["completed"] == 2
 
 
@@ -76,20 +80,13 @@ def test_a_killed_child_comes_back_and_work_goes_on(stack, name):
     victim.kill()
     until(lambda: (c := find_child(stack, name)) and c.pid != victim.pid, what=f"{name} again")
 
-    def ready():
-        with stack.api() as api:
-            try:
-                return api.get("/readyz").status_code == 200
-            except httpx.HTTPError:
-                return False
-
-    until(ready, what="readiness")
+    until(lambda: is_ready(stack), what="readiness")
     stack.wait_for(stack.post())
 
 
 def test_a_runner_killed_in_the_middle_of_a_batch_loses_nothing(stack):
     job_id = stack.post(count=12, width=1024, height=1024)
-    until(lambda: stack.job(job_id)["completed"] >= 2, what="two images")
+    stack.until_completed(job_id, 2)
     runner = find_child(stack, "runner")
     assert runner
     runner.kill()
@@ -153,9 +150,9 @@ def test_ctrl_c_in_a_batch_then_up_again_finishes_it(tmp_path):
     try:
         done = first.wait_for(first.post())
         job_id = first.post(count=12, width=1024, height=1024)
-        until(lambda: first.job(job_id)["completed"] >= 2, what="two images")
+        first.until_completed(job_id, 2)
         children = first.children()
-        assert first.send(signal.SIGINT, seconds=12) == 0
+        assert first.send(signal.SIGINT) == 0
         assert [c for c in children if not gone(c)] == []
         stored = {path: path.stat().st_mtime_ns for path in (tmp_path / "data" / "objects").rglob("*.png")}
     finally:
@@ -171,7 +168,7 @@ def test_ctrl_c_in_a_batch_then_up_again_finishes_it(tmp_path):
             link = api.get(f"/v1/jobs/{done['id']}/artifacts").json()["items"][0]["url"]
             assert api.get(link).status_code == 200
         assert {path: path.stat().st_mtime_ns for path in stored} == stored
-        assert second.send(signal.SIGTERM, seconds=12) == 0
+        assert second.send(signal.SIGTERM) == 0
     finally:
         second.end()
 
@@ -182,7 +179,7 @@ def test_servers_that_are_given_are_used(tmp_path, empty_database_url, redis_db)
     try:
         assert not up.named("postgres") + up.named("redis")
         assert up.child("dreamforge_runner", "serve")
-        assert len([c for c in up.children() if c.cmdline()[-1:] == ["serve"]]) == 2
+        assert len(up.direct("dreamforge_runner", "serve")) == 2
         assert not (tmp_path / "data" / "postgres").exists()
         up.wait_for(up.post())
         for secret in (empty_database_url, redis_db):
@@ -196,10 +193,10 @@ def test_a_database_that_is_not_there_yet_is_waited_for(tmp_path):
     up = Up(tmp_path / "data", "--backend", "sketch", environment={"DF_DATABASE_URL": nowhere})
     up.spawn()
     try:
-        until(lambda: up.remarks().count("migrate: ended") >= 2, what="a second try")
+        until(lambda: up.remarks().count("migrate: ended") >= 2, seconds=150, what="a second try")
         assert "DF_DATABASE_URL" in up.remarks()
         assert "hunter2" not in up.remarks()
-        assert up.send(signal.SIGTERM, seconds=12) == 0
+        assert up.send(signal.SIGTERM) == 0
     finally:
         up.end()
 

@@ -9,12 +9,12 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-import psutil
 import pytest
 
 from dreamforge_cli.embedded.launch import launch
 from dreamforge_cli.up.logs import LogFile
 from dreamforge_cli.up.process import Spec, Supervised
+from tests.processes import gone
 
 SLEEPER = "import signal, sys; print('alive', flush=True); signal.pause()"
 DEAF = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True)\nwhile 1: signal.pause()"
@@ -30,11 +30,6 @@ async def until(condition: Callable[[], bool], seconds: float = 20) -> None:
     while not condition():
         assert time.monotonic() < deadline, "did not happen in time"
         await asyncio.sleep(0.02)
-
-
-def gone(pid: int | None) -> bool:
-    assert pid
-    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
 class Bench:
@@ -79,6 +74,7 @@ def test_a_killed_child_is_started_again(tmp_path):
 
     bench = Bench(tmp_path, SLEEPER)
     bench.run(story)
+    assert bench.child.pid
     assert gone(bench.child.pid)
 
 
@@ -99,6 +95,7 @@ def test_a_child_deaf_to_sigterm_is_killed(tmp_path):
     bench = Bench(tmp_path, DEAF)
     bench.patience = 0.3
     bench.run(story)
+    assert bench.child.pid
     assert gone(bench.child.pid)
     assert any("killed" in line for line in bench.said)
 

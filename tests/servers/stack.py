@@ -16,7 +16,7 @@ import psutil
 READY = "dreamforge ready: "
 
 
-def until(condition: Callable[[], Any], seconds: float = 30, what: str = "it") -> Any:
+def until(condition: Callable[[], Any], seconds: float = 120, what: str = "it") -> Any:
     """The first true answer of ``condition``; an ``AssertionError`` when none comes in time."""
     deadline = time.monotonic() + seconds
     while not (answer := condition()):
@@ -99,18 +99,21 @@ class Up:
         return found
 
     def child(self, *words: str) -> psutil.Process | None:
-        """The direct child whose command line holds all ``words``."""
-        assert self.process
-        for child in psutil.Process(self.process.pid).children():
-            try:
-                line = child.cmdline()
-            except psutil.NoSuchProcess:
-                continue
-            if all(any(part.endswith(word) for part in line) for word in words):
-                return child
-        return None
+        """The first direct child whose command line holds all ``words``."""
+        return next(iter(self.direct(*words)), None)
 
-    def send(self, sign: signal.Signals, seconds: float = 15) -> int:
+    def direct(self, *words: str) -> list[psutil.Process]:
+        """The direct children whose command line holds all ``words``; one may end while it is read."""
+        assert self.process
+        found = []
+        for child in psutil.Process(self.process.pid).children():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                line = child.cmdline()
+                if all(any(part.endswith(word) for part in line) for word in words):
+                    found.append(child)
+        return found
+
+    def send(self, sign: signal.Signals, seconds: float = 30) -> int:
         """Send a signal and wait for the end; the exit status."""
         assert self.process
         self.process.send_signal(sign)
@@ -127,7 +130,7 @@ class Up:
             self.process.kill()
             self.process.wait()
         for child in left:
-            if child.is_running():
+            with contextlib.suppress(psutil.NoSuchProcess):
                 child.kill()
 
     def api(self) -> httpx.Client:
@@ -152,12 +155,20 @@ class Up:
         """Poll until the job has ended; it must have ended as ``status``."""
 
         def ended() -> dict[str, Any] | None:
-            try:
-                job = self.job(job_id)
-            except (httpx.HTTPError, AssertionError):  # the API may be the one that was just killed
-                return None
-            return job if job["finished_at"] else None
+            job = self._look(job_id)
+            return job if job and job["finished_at"] else None
 
         job: dict[str, Any] = until(ended, seconds, f"the end of job {job_id}")
         assert job["status"] == status, job
         return job
+
+    def until_completed(self, job_id: str, items: int) -> None:
+        """Poll until so many of the job's items are done."""
+        until(lambda: (self._look(job_id) or {"completed": 0})["completed"] >= items, what=f"{items} images")
+
+    def _look(self, job_id: str) -> dict[str, Any] | None:
+        """The job, or ``None`` while nobody can say: the API may be the one that was just killed."""
+        try:
+            return self.job(job_id)
+        except (httpx.HTTPError, AssertionError):
+            return None

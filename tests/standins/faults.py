@@ -1,5 +1,6 @@
 """What can be wrong with an answer, switchable per file and place."""
 
+import threading
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -58,6 +59,7 @@ class Faults:
 
     def __init__(self) -> None:
         self._set: dict[tuple[Place, str], Fault] = {}
+        self._lock = threading.Lock()
 
     def set(self, place: Place, name: str, fault: Fault) -> None:
         """From now on; it replaces the one before."""
@@ -69,7 +71,11 @@ class Faults:
 
     def next(self, place: Place, name: str, *, counts: bool) -> Fault:
         """The fault of this answer; only those that count use it up."""
-        fault = self._set.get((place, name), NONE)
+        with self._lock:
+            return self._next(self._set.get((place, name), NONE), counts)
+
+    @staticmethod
+    def _next(fault: Fault, counts: bool) -> Fault:
         if fault is NONE or not counts:
             return fault
         if fault.after > 0:

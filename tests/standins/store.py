@@ -15,6 +15,9 @@ from tests.standins.faults import NONE, Fault, Faults, Place
 from tests.standins.web import Exchange, Site
 
 _CHUNK = 1 << 18
+#: Members of gzip may follow each other: this one, of zeros, is sent as often as it takes.
+_MEMBER_BYTES = 1 << 24
+_MEMBER = gzip.compress(bytes(_MEMBER_BYTES), mtime=0)
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 
 
@@ -198,8 +201,7 @@ def _pieces(ask: Exchange, content: Content, start: int, end: int, fault: Fault)
             piece = bytes(wrong)
         at += len(piece)
         if fault.speed is None:
-            ask.wfile.write(piece)
-            ask.site.count(len(piece))
+            _write(ask, piece)
         elif not _slowly(ask, piece, fault.speed):
             return
 
@@ -207,8 +209,7 @@ def _pieces(ask: Exchange, content: Content, start: int, end: int, fault: Fault)
 def _slowly(ask: Exchange, piece: bytes, speed: int) -> bool:
     step = max(1, speed // 50)
     for at in range(0, len(piece), step):
-        ask.wfile.write(piece[at : at + step])
-        ask.site.count(min(step, len(piece) - at))
+        _write(ask, piece[at : at + step])
         if ask.site.ending.wait(step / speed):
             return False
     return True
@@ -222,8 +223,15 @@ def _zeros(ask: Exchange, size: int, etag: str) -> None:
     ask.end_headers()
     if ask.command == "HEAD":
         return
-    # Members of gzip may follow each other: one that is made once is sent as often as it takes.
-    member = gzip.compress(bytes(1 << 24), mtime=0)
-    for _ in range(-(-size // (1 << 24))):
-        ask.wfile.write(member)
-        ask.site.count(len(member))
+    for _ in range(-(-size // _MEMBER_BYTES)):
+        _write(ask, _MEMBER)
+
+
+def _write(ask: Exchange, data: bytes) -> None:
+    """Counted first: who has the last byte may ask at once how many there were."""
+    ask.site.count(len(data))
+    try:
+        ask.wfile.write(data)
+    except OSError:
+        ask.site.count(-len(data))
+        raise

@@ -162,8 +162,14 @@ class ControlLoop:
         # A job past its bound is ended without asking anybody; `release` tells the executor as often as it takes.
         if not row.dispatched or row.asked_seconds > self._policy.cancel_seconds:
             return False
-        self._executor.cancel(row.id, row.ref)
-        alive = self._executor.liveness(row.id, row.ref) is Liveness.ALIVE
+        try:
+            self._executor.cancel(row.id, row.ref)
+            alive = self._executor.liveness(row.id, row.ref) is Liveness.ALIVE
+        except Unreachable:
+            raise
+        except TryLater as error:  # the other cancels don't wait for this one, and it has its bound
+            log.info("not canceled yet", job_id=str(row.id), error=str(error))
+            return True
         # Right after a runner let go of its lease its last events may still be on their way.
         return alive or row.asked_seconds < self._policy.cancel_seconds / 2
 

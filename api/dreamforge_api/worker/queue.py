@@ -2,6 +2,7 @@
 
 import threading
 import time
+from contextlib import suppress
 from itertools import groupby
 from types import FrameType
 
@@ -114,17 +115,20 @@ class IngestQueue:
 
     def run(self) -> None:
         """Return once ``stop`` is set, however often Redis goes away until then."""
-        while not self._stop.is_set():
-            try:
-                self._working = self._worker()
+        with suppress(StopRequested):
+            while not self._stop.is_set():
+                self._work()
+                self._stop.wait(_RECONNECT_SECONDS)
+
+    def _work(self) -> None:
+        try:
+            self._working = self._worker()
+            if not self._stop.is_set():  # else the signal came before there was anyone to wake
                 self._working.work(logging_level="WARNING")
-            except RedisError as error:
-                log.warning("Redis is away; ingest waits", error=str(error))
-            except StopRequested:
-                break
-            finally:
-                self._working = None
-            self._stop.wait(_RECONNECT_SECONDS)
+        except RedisError as error:
+            log.warning("Redis is away; ingest waits", error=str(error))
+        finally:
+            self._working = None
 
     def on_signal(self, signum: int, frame: FrameType | None) -> None:
         """Signal handler: wakes RQ from its blocking wait, or lets it finish the batch in hand."""

@@ -21,14 +21,14 @@ from tests.standins.store import Content, Store, instead, serve
 from tests.standins.web import Exchange, Site
 
 KIB = 1024
-#: Small pieces and short tempers.
+#: Small pieces and little patience, but for silence: on a busy machine a byte may be late.
 FAST = Limits(
     segment_bytes=256 * KIB,
     window_bytes=1280 * KIB,
     tries=3,
     pause_seconds=0.01,
     longest_pause_seconds=0.05,
-    stall_seconds=0.4,
+    stall_seconds=5,
     longest_retry_after_seconds=1,
     spare_bytes=0,
 )

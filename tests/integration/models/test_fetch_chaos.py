@@ -1,7 +1,9 @@
 """Many faults in random order: the file is right in the end, or there is none, and nothing is left running."""
 
+import contextlib
 import os
 import threading
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -36,8 +38,11 @@ def some_fault(random: Random) -> Fault:
 
 
 def open_files() -> list[str]:
-    links = Path("/proc/self/fd")
-    return [os.readlink(link) for link in links.iterdir() if link.is_symlink()]
+    found = []
+    for link in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # a server's thread ends its connection meanwhile
+            found.append(os.readlink(link))
+    return found
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -50,7 +55,7 @@ def test_no_order_of_faults_makes_a_wrong_file(tmp_path: Path, seed: int):
             there.faults.clear()
             there.fault(some_fault(random), random.choice([Place.STORE, Place.STORE, Place.FRONT]))
             try:
-                fetch(there.file(), tmp_path / "x", client, FAST)
+                fetch(there.file(), tmp_path / "x", client, replace(FAST, stall_seconds=0.4))
                 outcomes.append("fetched")
                 assert (tmp_path / "x").read_bytes() == data
                 assert left_over(tmp_path) == ["x"]

@@ -17,7 +17,7 @@ MIB = 2**20
 SIZE = 200 * MIB
 KILLS = 10
 #: What one connection gives: fast enough for a test, slow enough that ten kills fall into it.
-SPEED = 8 * MIB
+SPEED = 3 * MIB
 
 
 @pytest.fixture(scope="module")

@@ -85,8 +85,14 @@ def whole(root: Path) -> models_root.InstalledModel:
     return found.model
 
 
+def silent(shops: Shops) -> None:
+    """No more than the first half comes: the download is under way for as long as a test needs."""
+    shops.hf.fault(Place.STORE, "acme/slow", "slow.safetensors", Fault(stall_at=0.5))
+
+
 def test_killed_and_started_again_it_goes_on(shops, tmp_path):
     root = tmp_path / "models"
+    silent(shops)
     first = Run(root, shops)
     part = half_there(root)
     # What is safe is written down now and then; what comes after that is fetched again.
@@ -97,6 +103,7 @@ def test_killed_and_started_again_it_goes_on(shops, tmp_path):
     assert not any(TOKEN.encode() in content for content in kept.values())
     assert list(models_root.scan(root)) == []
     first.process.communicate()
+    slow(shops)
     told = Run(root, shops).end()[-1]
     assert told["event"] == "installed"
     assert told["id"] == whole(root).id
@@ -105,6 +112,7 @@ def test_killed_and_started_again_it_goes_on(shops, tmp_path):
 
 def test_ctrl_c_says_how_to_go_on(shops, tmp_path):
     root = tmp_path / "models"
+    silent(shops)
     run = Run(root, shops)
     half_there(root)
     run.process.send_signal(signal.SIGINT)
@@ -113,6 +121,7 @@ def test_ctrl_c_says_how_to_go_on(shops, tmp_path):
     assert "same command goes on" in told["message"]
     assert list(models_root.scan(root)) == []
     assert "unfinished" in model("list", root).stderr
+    slow(shops)
     assert Run(root, shops).end()[-1]["event"] == "installed"
     whole(root)
     assert "unfinished" not in model("list", root).stderr
@@ -120,6 +129,7 @@ def test_ctrl_c_says_how_to_go_on(shops, tmp_path):
 
 def test_what_an_interrupted_download_left_can_be_removed(shops, tmp_path):
     root = tmp_path / "models"
+    silent(shops)
     run = Run(root, shops)
     half_there(root)
     assert model("remove", root, "sdxl-slow").returncode == 5  # it is in hand

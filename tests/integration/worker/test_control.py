@@ -459,6 +459,19 @@ def test_a_job_that_the_executor_can_not_tell_of_holds_up_no_other(engine: Engin
     assert mute in executor.released
 
 
+def test_a_cancel_that_is_put_off_holds_up_no_other(engine: Engine, harness: Harness) -> None:
+    executor = Mute()
+    cluster = Harness(engine, executor)
+    mute, other = create(engine), create(engine)
+    cluster.loop.dispatch()
+    executor.mute = {mute}
+    for job_id in (mute, other):
+        cluster.cancel(job_id)
+    assert cluster.loop.cancel() == 2
+    assert executor.canceled == {mute, other}
+    assert cluster.job(mute)["status"] == "queued", "it has until its bound"
+
+
 def test_an_executor_that_nobody_reaches_is_told_so_by_every_duty(engine: Engine, harness: Harness) -> None:
     executor = Mute(Unreachable)
     cluster = Harness(engine, executor, release_seconds=0.0)

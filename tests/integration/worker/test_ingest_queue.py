@@ -1,5 +1,6 @@
 """The ingest side of the queue on real Redis and Postgres: backlogs, and a bad message among good ones."""
 
+import signal
 import threading
 from collections.abc import Iterator
 
@@ -14,7 +15,7 @@ from dreamforge.transport import names
 from dreamforge.transport.redis import RedisEventSink
 from dreamforge_api.worker import tasks
 from dreamforge_api.worker.ingest import new_id
-from dreamforge_api.worker.queue import IngestWorker
+from dreamforge_api.worker.queue import IngestQueue, IngestWorker
 from dreamforge_api.worker.retry import RetryPolicy
 from dreamforge_api.worker.signals import Signals
 from tests.jobs import Runner, create, rows
@@ -49,6 +50,22 @@ def pipe(engine: Engine, redis_db: str) -> Iterator[Pipe]:
     opened = Pipe(engine, redis_db)
     yield opened
     opened.close()
+
+
+def test_a_signal_that_comes_before_there_is_a_worker_ends_it_all_the_same(redis_db: str) -> None:
+    stop = threading.Event()
+    with Redis.from_url(redis_db) as connection:
+
+        class Late(IngestQueue):
+            def _worker(self) -> IngestWorker:
+                self.on_signal(signal.SIGTERM, None)
+                return super()._worker()
+
+        queue = Late(connection, stop)
+        thread = threading.Thread(target=queue.run, daemon=True)
+        thread.start()
+        thread.join(20)
+        assert not thread.is_alive()
 
 
 def transactions(engine: Engine) -> int:

@@ -8,7 +8,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dreamforge import models_root
@@ -113,7 +113,13 @@ def _folders(parent: Path) -> list[Path]:
 
 
 def _occupied(room: Path) -> int:
-    return sum(path.lstat().st_blocks * 512 for path in room.rglob("*"))
+    """Bytes on the disk. A download may be at work there: what it has just renamed is passed over."""
+    occupied = 0
+    for above, folders, files in os.walk(room):
+        for name in (*folders, *files):
+            with suppress(FileNotFoundError):
+                occupied += Path(above, name).lstat().st_blocks * 512
+    return occupied
 
 
 def _real_folder(root: Path, parts: Iterable[str]) -> Path:

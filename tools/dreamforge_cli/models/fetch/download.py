@@ -172,6 +172,7 @@ class Download:
                 self._ledger.pause(seconds)
             else:
                 at = cursor.at
+                patience.reward()
             opened = None
         self._ledger.give_back(None)
         return True

@@ -237,8 +237,10 @@ class _Body(httpx.SyncByteStream):
     def close(self) -> None:
         slot, self._slot = self._slot, None
         if slot is not None:
-            slot.release()
-            self._answer.close()
+            try:
+                self._answer.close()  # before the slot is another's, who would find the connection in use
+            finally:
+                slot.release()
 
 
 def _as_httpcore(request: httpx.Request) -> httpcore.Request:

@@ -27,6 +27,10 @@ class Patience:
         """What had been received when the row of failures began."""
         return self._at
 
+    def reward(self) -> None:
+        """A stretch came whole: the next failure is a first."""
+        self._failures = 0
+
     def pause(self, failure: TryAgain, own: int, received: int) -> float:
         """Count a failure after ``own`` bytes of success; how long to wait now.
 

@@ -33,6 +33,15 @@ def test_it_ends_after_so_many_failures_in_a_row_and_progress_begins_a_new_row()
     assert patience.since == 70
 
 
+def test_after_a_success_the_next_failure_is_a_first():
+    patience = Patience(LIMITS)
+    for _ in range(3):
+        patience.pause(FAILED, 0, 0)
+    patience.reward()
+    patience.pause(FAILED, 0, 500)
+    assert (patience.exhausted, patience.since) == (False, 500)
+
+
 def test_the_server_s_wish_counts_unless_it_is_absurd():
     assert Patience(LIMITS).pause(TryAgain("busy", 60), 0, 0) == 60
     assert Patience(LIMITS).pause(TryAgain("busy", 0), 0, 0) >= 0.5
