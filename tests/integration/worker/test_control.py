@@ -461,7 +461,7 @@ def test_a_job_that_the_executor_can_not_tell_of_holds_up_no_other(engine: Engin
 
 def test_a_cancel_that_is_put_off_holds_up_no_other(engine: Engine, harness: Harness) -> None:
     executor = Mute()
-    cluster = Harness(engine, executor)
+    cluster = Harness(engine, executor, cancel_seconds=60.0)
     mute, other = create(engine), create(engine)
     cluster.loop.dispatch()
     executor.mute = {mute}
