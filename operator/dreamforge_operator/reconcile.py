@@ -22,7 +22,6 @@ from dreamforge.renderjob.resource import RenderJob
 from dreamforge.renderjob.status import UNSEEN, RenderJobStatus
 from dreamforge_operator import observed, plan, status
 from dreamforge_operator.cluster import (
-    EVENTS,
     JOBS,
     PODS,
     RENDERJOBS,
@@ -39,6 +38,7 @@ from dreamforge_operator.observed import Workload
 from dreamforge_operator.plan import Action, Plan, Platform
 from dreamforge_operator.situation import Observed, Refusal
 from dreamforge_operator.twins import Twins
+from dreamforge_operator.warning_events import WarningEvents
 
 log = telemetry.logger(__name__)
 
@@ -85,6 +85,7 @@ class Reconciler:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._cluster = cluster
+        self._warnings = WarningEvents(cluster)
         self._platform = platform
         self._reports = reports
         self._twins = twins
@@ -235,12 +236,7 @@ class Reconciler:
 
     async def _with_events(self, seen: Observed) -> Observed:
         uids = [pod.uid for pod in seen.pods if not pod.over] + ([seen.child.uid] if seen.child else [])
-        events = [
-            observed.event_of(item)
-            for uid in uids
-            for item in await select(self._cluster, EVENTS, fields=f"involvedObject.uid={uid},type=Warning")
-        ]
-        return replace(seen, events=events)
+        return replace(seen, events=await self._warnings.about(uids))
 
     async def _end_orphans(self, name: str) -> None:
         """A RenderJob deleted with ``--cascade=orphan`` leaves a child without an owner: nothing may run on."""

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from kubernetes.aio import config
+from kubernetes.aio.client import ApiClient, Configuration
 
 from dreamforge.crashpoints import CrashPoint
 from tests.cluster.kubectl import PATIENCE_SECONDS, Kubectl, Object, condition, eventually
@@ -221,3 +223,11 @@ class Played:
             self.run(pod)
             self.wait_phase("Rendering")
             self.end(pod, items_done=1)
+
+
+async def connect(kubectl: Kubectl) -> ApiClient:
+    """The operator's kind of connection to this cluster."""
+    configuration = Configuration()
+    file = str(kubectl.kubeconfig)
+    await config.load_kube_config(file, client_configuration=configuration)  # type: ignore[no-untyped-call]
+    return ApiClient(configuration)

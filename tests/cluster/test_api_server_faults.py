@@ -13,8 +13,6 @@ from pathlib import Path
 
 import httpx
 import pytest
-from kubernetes.aio.client import ApiClient, Configuration
-from kubernetes.aio.config import load_kube_config
 
 from dreamforge.renderjob import names
 from dreamforge_api.execution.base import Refused, TryLater
@@ -25,7 +23,7 @@ from tests.api_server import Api
 from tests.cluster.conftest import fresh_namespace
 from tests.cluster.control_plane import ControlPlane, available
 from tests.cluster.kubectl import Kubectl, eventually
-from tests.cluster.operators import Operator, Played, install_crd, render_job
+from tests.cluster.operators import Operator, Played, connect, install_crd, render_job
 from tests.contract.executor_kit import spec as render_spec
 from tests.servers.worker import worker
 
@@ -60,9 +58,7 @@ def test_a_list_that_expires_on_the_way_begins_again(
 
     async def read() -> list[str]:
         found: list[str] = []
-        given = Configuration()
-        await load_kube_config(str(plane.kubeconfig), client_configuration=given)  # type: ignore[no-untyped-call]
-        async with KubernetesCluster(ApiClient(given), kubectl.namespace) as cluster:
+        async with KubernetesCluster(await connect(kubectl), kubectl.namespace) as cluster:
             async for page in cluster.pages(RENDERJOBS):
                 if not found:
                     kubectl.patch("renderjob", "j0", {"metadata": {"labels": {"new": "revision"}}})

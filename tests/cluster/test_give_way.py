@@ -2,9 +2,6 @@
 
 import asyncio
 
-from kubernetes.aio import config
-from kubernetes.aio.client import ApiClient, Configuration
-
 from dreamforge.announcements import Progress
 from dreamforge.renderjob.resource import RenderJob
 from dreamforge.renderjob.status import UNSEEN
@@ -15,7 +12,7 @@ from dreamforge_operator.runtimes import Runtimes
 from dreamforge_operator.situation import Refusal
 from dreamforge_operator.twins import Twins
 from tests.cluster.kubectl import Kubectl
-from tests.cluster.operators import Played, install_crd, render_job
+from tests.cluster.operators import Played, connect, install_crd, render_job
 
 
 class Nobody:
@@ -30,13 +27,6 @@ class Nobody:
         return None
 
 
-async def connect(kubectl: Kubectl) -> KubernetesCluster:
-    configuration = Configuration()
-    file = str(kubectl.kubeconfig)
-    await config.load_kube_config(file, client_configuration=configuration)  # type: ignore[no-untyped-call]
-    return KubernetesCluster(ApiClient(configuration), kubectl.namespace)
-
-
 def test_the_child_is_made_before_and_its_status_written_after(api_kubectl: Kubectl) -> None:
     install_crd(api_kubectl)
     body = api_kubectl.create(render_job("one"))
@@ -48,7 +38,7 @@ def test_the_child_is_made_before_and_its_status_written_after(api_kubectl: Kube
         given.append((len(job.jobs()), job.status["observedGeneration"]))
 
     async def look_twice() -> None:
-        async with await connect(api_kubectl) as cluster:
+        async with KubernetesCluster(await connect(api_kubectl), api_kubectl.namespace) as cluster:
             reconciler = Reconciler(cluster, Platform(Runtimes(), "runner:1"), Nobody(), Twins())
             await reconciler.reconcile("one", body, give_way)
             await reconciler.reconcile("one", None, give_way)
