@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from dreamforge import telemetry
 from dreamforge.announcements import Announcement, Answer, JobDeleted, JobWaiting, Reception
@@ -92,13 +93,19 @@ class Announcer:
         if announcement is not None:
             self._note(announcement, asked=True)
 
-    def keep(self, uids: set[str]) -> None:
-        """Forget what is gone; an object whose deletion nobody saw is told of now."""
-        for uid in [uid for uid in self._known if uid not in uids]:
+    def known(self) -> set[str]:
+        """The uids of which something is held."""
+        return set[str]().union(self._known, *self._held())
+
+    def forget(self, uids: Iterable[str]) -> None:
+        """These are gone; an object whose deletion nobody saw is told of now."""
+        for uid in uids:
             self.deleted(uid)
-        for held in (self._answered, self._reasons, self._refused, self._versions):
-            for uid in held.keys() - uids:
-                held.pop(uid)
+            for held in self._held():
+                held.pop(uid, None)
+
+    def _held(self) -> tuple[dict[str, Any], ...]:
+        return (self._answered, self._reasons, self._refused, self._versions)
 
     def refusal(self, uid: str) -> Refusal | None:
         """Why ingest will not take the job."""

@@ -222,13 +222,15 @@ class Operator:
             await asyncio.sleep(min(max(self._settings.operator_pass_seconds, took / _PASS_SHARE), _LONGEST_BETWEEN))
 
     async def _pass(self) -> None:
+        # What is made while the list is read is not in it, and lives.
+        known = self._announcer.known() if self._announcer is not None else set()
         found = await self._full_pass.look(datetime.now(UTC))
         self._twins.replace(found.twins)
         self._reports.board.keep(found.rendering)
         self._news.keep(found.names)
         self._news.assume(found.settled)
         if self._announcer is not None:
-            self._announcer.keep(found.uids)
+            self._announcer.forget(known - found.uids)
             metrics.ANNOUNCEMENTS.set(len(self._announcer))
         for phase in Phase:
             metrics.RENDERJOBS.labels(phase.value).set(found.phases[phase])

@@ -191,7 +191,7 @@ def pod_of(body: Json) -> Pod:
         ended=_ended(ended) if ended else None,
         running="running" in state,
         started=_started(state),
-        finished=when(ended["finishedAt"]) if ended and "finishedAt" in ended else None,
+        finished=_moment(_map(state, "terminated").get("finishedAt")),
         status_reason=str(status.get("reason", "")),
         status_message=str(status.get("message", "")),
         conditions=conditions_of(status),
@@ -287,9 +287,17 @@ def _image(body: Json) -> str:
 
 
 def _started(state: Json) -> datetime | None:
-    """When the container began its work; ``None`` when it did not get that far."""
+    """When the container began its work; ``None`` when it did not get that far.
+
+    Of one that the runtime could not start (``StartError``) containerd says 0, and the kubelet 1970.
+    """
     told = _map(state, "running").get("startedAt") or _map(state, "terminated").get("startedAt")
-    return when(told) if told else None
+    return _moment(told)
+
+
+def _moment(text: object) -> datetime | None:
+    found = when(text)
+    return found if found > EPOCH else None
 
 
 def _reasoned(state: Json) -> Condition:

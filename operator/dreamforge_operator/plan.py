@@ -125,7 +125,10 @@ def make(seen: Observed, platform: Platform, now: datetime) -> Plan:
         return make(broken, platform, now)
     if any(isinstance(action, CreateJob) for action in actions):
         written = ()  # the status names the child: the next plan writes it, once there is one
-    return Plan((*actions, *written), again_in=_again_in(seen, found, now), situation=found)
+    # That it was suspended is what its resume is told by: a person may have made the Workload inactive as well.
+    told_first = found.phase is Phase.SUSPENDED and any(isinstance(action, SetWorkloadActive) for action in actions)
+    ordered = (*written, *actions) if told_first else (*actions, *written)
+    return Plan(ordered, again_in=_again_in(seen, found, now), situation=found)
 
 
 def refuse(rj: RenderJob, platform: Platform) -> Refusal | None:

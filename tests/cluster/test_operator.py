@@ -105,6 +105,20 @@ def test_a_failure_that_a_retry_may_mend_is_tried_again_and_then_told(apply):
     assert status["attempt"] == 2
 
 
+def test_a_container_that_could_not_be_started_is_tried_again_and_a_cancel_still_stands(apply):
+    """``StartError``: its times are those of 1970, which a status may not hold."""
+    job = apply(retry={"backoffLimit": 1})
+    never = {"exitCode": 128, "reason": "StartError", "startedAt": "1970-01-01T00:00:00Z"}
+    (pod,) = job.wait_pods()
+    job.play(pod, "Failed", {"terminated": {**never, "finishedAt": "2026-01-02T03:04:09Z"}})
+    (pod,) = eventually("another pod", lambda: [item for item in job.pods() if item["status"]["phase"] == "Pending"])
+    job.run(pod)
+    job.wait_phase("Rendering")
+    assert job.status["startTime"] == "2026-01-02T03:04:05Z"
+    job.edit(cancel=True)
+    job.wait_phase("Canceled")
+
+
 def test_a_stop_on_request_does_not_count(apply):
     job = apply(retry={"backoffLimit": 0})
     (pod,) = job.wait_pods()

@@ -179,8 +179,13 @@ def test_a_deletion_that_nobody_saw_is_told(quick: None):
         teller = Announcer(ingest, lambda name: None)
         task = asyncio.create_task(teller.run())
         teller.tell(RenderJob.model_validate(World().rj))
-        teller.keep(set())
+        known = teller.known()
+        young = RenderJob.model_validate(World(name="young", uid="3d0e8400-e29b-41d4-a716-446655440000").rj)
+        teller.tell(young)
+        teller.forget(known)
         await until(lambda: any(item.type == "job.deleted" for item in ingest.heard))
+        assert young.metadata.uid in teller.known(), "what was made meanwhile lives"
+        assert not any(item.type == "job.deleted" and item.uid == young.metadata.uid for item in ingest.heard)
         task.cancel()
 
     asyncio.run(story())

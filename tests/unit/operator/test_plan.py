@@ -1,5 +1,6 @@
 """Plans over a model of a cluster's state: each story ends where it should, in as few writes as promised."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -59,6 +60,19 @@ def test_a_runner_that_has_ended_in_a_pod_that_has_not_is_no_start():
     world.pods[0]["status"] = {**ended(0, at=world.now), "phase": "Running"}
     assert world.settle() == 0
     assert world.phase == "Rendering"
+
+
+def test_a_container_that_could_not_be_started_is_no_start():
+    """containerd tells 1970 of it, which the CRD refuses: no status could be written any more."""
+    world = World()
+    world.settle()
+    world.make_pod(**ended(128, reason="StartError", at=datetime(1970, 1, 1, tzinfo=UTC)))
+    world.settle()
+    assert (world.status.get("startTime"), world.phase) == (None, "Starting")
+    world.make_pod()
+    world.run_pods()
+    world.settle()
+    assert world.status["startTime"] == stamp(world.now)
 
 
 def test_nothing_is_done_twice():
