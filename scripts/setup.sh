@@ -25,7 +25,13 @@ find_python() {
 }
 
 make_venv() {
-  [ -x .venv/bin/python ] && return
+  if [ -x .venv/bin/python ]; then
+    # One without pip is half of one: its making was cut short, or the package that has pip was not there.
+    if uv --version >/dev/null 2>&1 || [ -x .venv/bin/uv ] || .venv/bin/python -m pip --version >/dev/null 2>&1; then
+      return
+    fi
+    rm -rf .venv
+  fi
   local python
   python=$(find_python)
   say "creating .venv with $("$python" --version)"
@@ -41,7 +47,8 @@ find_uv() {
   if uv --version >/dev/null 2>&1; then
     echo uv
   else
-    [ -x .venv/bin/uv ] || .venv/bin/python -m pip install --quiet --disable-pip-version-check uv >&2
+    [ -x .venv/bin/uv ] || .venv/bin/python -m pip install --quiet --disable-pip-version-check uv >&2 ||
+      die "uv can't be installed into .venv; is there a package registry within reach?"
     echo .venv/bin/uv
   fi
 }
@@ -67,7 +74,7 @@ install_sdxl() {
 }
 
 make_venv
-UV=$(find_uv)
+UV=$(find_uv) || exit 1
 case ${1:-base} in
   base) install_base ;;
   sdxl) install_sdxl ;;

@@ -97,8 +97,10 @@ def test_a_runner_killed_in_the_middle_of_a_batch_loses_nothing(stack):
     assert sorted(items) == list(range(12))
 
 
-def test_a_second_up_on_the_same_folder_says_so(stack, tmp_path):
-    status, out, err = refused("--data", stack.data, "--port", "0", cwd=tmp_path)
+@pytest.mark.parametrize("port", ["another", "the same"])
+def test_a_second_up_on_the_same_folder_says_so(stack, tmp_path, port):
+    number = "0" if port == "another" else stack.url.rpartition(":")[2]
+    status, out, err = refused("--data", stack.data, "--port", number, cwd=tmp_path)
     assert (status, out) == (2, "")
     assert f"pid {stack.process.pid}" in err
     assert stack.url in err

@@ -14,6 +14,7 @@ import pytest
 from dreamforge_cli.embedded.launch import launch
 from dreamforge_cli.up.logs import LogFile
 from dreamforge_cli.up.process import Spec, Supervised
+from dreamforge_cli.up.stack import say
 from tests.processes import gone
 
 SLEEPER = "import signal, sys; print('alive', flush=True); signal.pause()"
@@ -76,6 +77,30 @@ def test_a_killed_child_is_started_again(tmp_path):
     bench.run(story)
     assert bench.child.pid
     assert gone(bench.child.pid)
+
+
+class Hung:
+    """A terminal that went away."""
+
+    def write(self, text: str) -> int:
+        raise BrokenPipeError
+
+    def flush(self) -> None:
+        raise BrokenPipeError
+
+
+def test_a_child_is_kept_though_nobody_reads_and_no_log_can_be_written(tmp_path, monkeypatch):
+    (tmp_path / "child.ndjson").symlink_to("/dev/full")
+    monkeypatch.setattr(sys, "stderr", Hung())
+
+    async def story(bench):
+        bench.child.say = say
+        await until(lambda: bench.child.pid)
+        first = bench.child.pid
+        os.kill(first, signal.SIGKILL)
+        await until(lambda: bench.child.pid != first)
+
+    Bench(tmp_path, SLEEPER).run(story)
 
 
 def test_what_a_killed_child_had_started_goes_with_it(tmp_path):

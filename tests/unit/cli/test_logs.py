@@ -1,6 +1,7 @@
 """Whatever a child writes becomes one NDJSON object a line."""
 
 import json
+import resource
 
 import pytest
 
@@ -74,3 +75,25 @@ def test_a_large_file_moves_aside_and_no_line_is_cut(tmp_path, monkeypatch):
     assert found == list(range(10 - len(found), 10))
     assert len(found) >= 2
     assert (tmp_path / "api.1.ndjson").exists()
+
+
+def test_what_the_disk_has_no_room_for_is_dropped_and_leaves_no_half_line(tmp_path):
+    log = LogFile(tmp_path, "api")
+    log.write({"number": 1})
+    before, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, ((tmp_path / "api.ndjson").stat().st_size + 5, hard))
+    try:
+        log.write({"number": 2})
+        log.write({"number": 3})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (before, hard))
+    log.write({"number": 4})
+    log.close()
+    assert [json.loads(line)["number"] for line in (tmp_path / "api.ndjson").read_text().splitlines()] == [1, 4]
+
+
+def test_a_full_disk_is_no_error_when_the_file_is_closed_either(tmp_path):
+    (tmp_path / "api.ndjson").symlink_to("/dev/full")
+    log = LogFile(tmp_path, "api")
+    log.write({"number": 1})
+    log.close()

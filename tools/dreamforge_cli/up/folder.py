@@ -30,6 +30,18 @@ class DataFolder:
         """Where a runner keeps events that are not yet safe; the same slot finds them again."""
         return self.root / "spool" / str(slot)
 
+    def require_free(self) -> None:
+        """Raises ``ConfigurationError`` when another process has the folder. Makes and changes nothing."""
+        try:
+            lock = self._lock.open()
+        except OSError:
+            return
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ConfigurationError(self._held_by(lock.read())) from None
+
     @contextmanager
     def held(self, url: str) -> Iterator[None]:
         """Hold the folder for this process; raises ``ConfigurationError`` when another one has it."""

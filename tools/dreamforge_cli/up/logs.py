@@ -1,7 +1,10 @@
 """Log files of the children: one NDJSON object a line, whatever the child writes."""
 
 import json
+import os
+from contextlib import suppress
 from datetime import UTC, datetime
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -54,20 +57,35 @@ def _level_in(text: str) -> str:
 
 
 class LogFile:
-    """``<name>.ndjson``; beyond 16 MiB the file becomes ``<name>.1.ndjson`` and a new one begins."""
+    """``<name>.ndjson``; beyond 16 MiB the file becomes ``<name>.1.ndjson`` and a new one begins.
+
+    A line that the disk has no room for is dropped: whose line it is matters more, and runs on.
+    """
 
     def __init__(self, folder: Path, name: str) -> None:
         self._path = folder / f"{name}.ndjson"
         self._old = folder / f"{name}.1.ndjson"
-        self._out = self._path.open("ab")
+        self._out = self._open()
 
     def write(self, record: dict[str, Any]) -> None:
-        if self._out.tell() > _ROTATE_BYTES:
-            self._out.close()
-            self._path.replace(self._old)
-            self._out = self._path.open("ab")
-        self._out.write(json.dumps(record, ensure_ascii=False).encode(errors="replace") + b"\n")
-        self._out.flush()
+        line = json.dumps(record, ensure_ascii=False).encode(errors="replace") + b"\n"
+        with suppress(OSError):
+            if self._out.tell() > _ROTATE_BYTES:
+                self._rotate()
+        with suppress(OSError):
+            began = self._out.seek(0, os.SEEK_END)  # a file that was cut keeps its old position
+            if self._out.write(line) < len(line):
+                self._out.truncate(began)  # half a line is no JSON
 
     def close(self) -> None:
         self._out.close()
+
+    def _rotate(self) -> None:
+        with suppress(FileNotFoundError):  # moved already, and then there was no room for a new one
+            self._path.replace(self._old)
+        out = self._open()
+        self._out.close()
+        self._out = out
+
+    def _open(self) -> FileIO:
+        return self._path.open("ab", buffering=0)  # what is kept back would come up when it is closed

@@ -44,7 +44,11 @@ class Options:
 def run(options: Options) -> int:
     """Run until Ctrl-C or SIGTERM; the exit status. Raises ``ConfigurationError`` before anything is started."""
     folder = DataFolder(options.data)
-    address = _free(options.address)
+    try:
+        address = _free(options.address)
+    except ConfigurationError:
+        folder.require_free()  # of another `up` on this folder, that is what the person must hear
+        raise
     with folder.held(address.url):
         return asyncio.run(Stack(options, folder, address).run())
 
@@ -195,7 +199,8 @@ class Stack:
 
 def say(line: str) -> None:
     """One line for the person at the terminal; stdout stays free for the ready line."""
-    print(line, file=sys.stderr, flush=True)  # noqa: T201 - a person's terminal
+    with contextlib.suppress(OSError):  # nobody reads any more; the children run on
+        print(line, file=sys.stderr, flush=True)  # noqa: T201 - a person's terminal
 
 
 def _free(address: plan.Address) -> plan.Address:
