@@ -2,7 +2,10 @@
 
 import json
 import os
+import re
+import shlex
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,8 @@ ROOT = Path(__file__).resolve().parents[2]
 OVERLAYS = ROOT / "kustomize" / "overlays"
 MODELS = ROOT / "kustomize" / "components" / "models"
 INSTALL = ROOT / "manifests" / "install.yaml"
+PRODUCTION = ROOT / "docs" / "install" / "production.md"
+MIGRATION = "dreamforge-migrate"
 GOLDEN = Path(__file__).parent / "rbac.golden.json"
 RUNNERS = "dreamforge-runners"
 ACCOUNTS = {
@@ -86,6 +91,41 @@ def _documents(name: str) -> list[Any]:
 
 def test_one_file_to_install_is_the_production_overlay(installed):
     assert INSTALL.read_text() == installed("kustomize", OVERLAYS / "prod"), "run `make manifests`"
+
+
+@pytest.fixture
+def migrations(installed: Kubectl, tmp_path: Path) -> Iterator[tuple[Path, Path]]:
+    """The Job of the file to install, as files of two versions; the first one is applied."""
+    (job,) = [one for one in yaml.safe_load_all(INSTALL.read_text()) if one["metadata"]["name"] == MIGRATION]
+    files = (tmp_path / "old.yaml", tmp_path / "new.yaml")
+    for file in files:
+        job["spec"]["template"]["spec"]["containers"][0]["image"] = f"dreamforge-api:{file.stem}"
+        file.write_text(yaml.safe_dump(job))
+    installed("apply", "-f", files[0])
+    yield files
+    installed.within("dreamforge").delete("job", MIGRATION, wait=True)
+
+
+def test_another_version_is_applied_as_its_page_says(installed, migrations):
+    """Without the first command the API server refuses the second."""
+    _, new = migrations
+    done = installed.attempt("apply", "-f", new)
+    assert done.returncode == 1
+    assert "field is immutable" in done.stderr
+    section = PRODUCTION.read_text().partition("## Upgrades")[2]
+    commands = [shlex.split(line) for line in re.findall(r"^kubectl (.*(?:delete|apply).*)$", section, re.M)]
+    assert len(commands) == 2
+    for command in commands:
+        done = installed.attempt(*(new if word == "manifests/install.yaml" else word for word in command))
+        assert (done.returncode, done.stderr) == (0, "")
+    (container,) = installed.within("dreamforge").get("job", MIGRATION)["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == "dreamforge-api:new"
+
+
+def test_the_same_commands_do_on_an_empty_cluster(installed):
+    """`make kind` gives them the first time, too, when not even the namespace is there."""
+    done = installed.attempt("-n", "not-there-yet", "delete", "job", MIGRATION, "--ignore-not-found")
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_nobody_has_a_right_more_than_promised(installed):

@@ -10,6 +10,7 @@ import yaml
 from tests.contract.project import ROOT
 
 RULES = ROOT / "docs/alerts/dreamforge.rules.yml"
+COMPONENT = ROOT / "kustomize/components/monitoring/rules.yaml"
 PAGES = ROOT / "docs/runbooks"
 ALERTS: list[dict[str, Any]] = [
     rule for group in yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"] for rule in group["rules"]
@@ -66,3 +67,10 @@ def test_every_page_belongs_to_an_alert_and_stands_in_the_index():
 
 def test_names_are_unique():
     assert len(set(NAMES)) == len(NAMES)
+
+
+def test_clusters_get_the_same_rules():
+    rule = yaml.safe_load(COMPONENT.read_text(encoding="utf-8"))
+    assert (rule["apiVersion"], rule["kind"]) == ("monitoring.coreos.com/v1", "PrometheusRule")
+    told = yaml.safe_load(RULES.read_text(encoding="utf-8"))
+    assert rule["spec"] == told, "the head of the component's file says how it is made"
