@@ -27,6 +27,10 @@ class ServerUnreachable(DreamForgeError):
     """No answer from the server, or no usable one, for longer than this client waits."""
 
 
+class Stranger(ServerUnreachable):
+    """Something answers there, but not as Dream Forge's API does: another program, or a proxy's page."""
+
+
 class Refused(DreamForgeError):
     """The server answered with a problem; the text is for people."""
 
@@ -86,10 +90,10 @@ class Client:
         return _object(self._send("POST", f"/v1/jobs/{job_id}/cancel"))
 
     def artifacts(self, job_id: str) -> list[dict[str, Any]]:
-        return list(self._get(f"/v1/jobs/{job_id}/artifacts")["items"])
+        return self._items(f"/v1/jobs/{job_id}/artifacts")
 
     def models(self, **query: Any) -> list[dict[str, Any]]:
-        return list(self._get("/v1/models", **query)["items"])
+        return self._items("/v1/models", **query)
 
     def logs(self, job_id: str, **query: Any) -> Iterator[dict[str, Any]]:
         """A job's log, one entry at a time."""
@@ -98,24 +102,29 @@ class Client:
             raise _refusal(response)
         for line in response.text.split("\n"):
             if line:
-                yield json.loads(line)
+                yield _object_of(line, response.url)
 
     def events(self, job_id: str, after: int = 0) -> Iterator[Event]:
         """Every event of a job until its end, each once, over as many connections as it takes.
 
-        Raises ``ServerUnreachable`` when no connection brings anything new for 30 s.
+        Raises ``ServerUnreachable`` when nothing at all comes for 30 s after a connection broke. How long one was
+        quiet before that doesn't count: a model that is being loaded brings heartbeats only.
         """
         last_id, deadline, wait = str(after), time.monotonic() + self._patience, 0.1
         while True:
+            heard, trouble = _Heard(), None
             try:
-                for event, seen in self._stream(job_id, last_id):
+                for event, seen in self._stream(job_id, last_id, heard):
                     if event is None or event.type == "end":
                         return
-                    last_id, deadline, wait = seen, time.monotonic() + self._patience, 0.1
+                    last_id, wait = seen, 0.1
                     yield event
             except httpx.HTTPError as error:
-                if time.monotonic() > deadline:
-                    raise self._unreachable(error) from error
+                trouble = error
+            if heard.anything:
+                deadline = time.monotonic() + self._patience
+            elif trouble is not None and time.monotonic() > deadline:
+                raise self._unreachable(trouble) from trouble
             time.sleep(wait)
             wait = min(wait * 2, _LONGEST_WAIT_SECONDS)
 
@@ -132,7 +141,7 @@ class Client:
         draft.replace(target)
         return target
 
-    def _stream(self, job_id: str, last_id: str) -> Iterator[tuple[Event | None, str]]:
+    def _stream(self, job_id: str, last_id: str, heard: "_Heard") -> Iterator[tuple[Event | None, str]]:
         """One connection: events with the id to resume after; ``None`` when nothing is missing any more."""
         headers = {"Accept": "text/event-stream", "Last-Event-ID": last_id}
         path = f"/v1/jobs/{job_id}/progress/stream"
@@ -145,8 +154,14 @@ class Client:
             if response.is_error:
                 response.read()
                 raise _refusal(response)
-            for frame in frames(_lines(response.iter_text()), last_id):
+            for frame in frames(_lines(heard.of(response.iter_text())), last_id):
                 yield Event(frame.event, json.loads(frame.data)), frame.id or last_id
+
+    def _items(self, path: str, **query: Any) -> list[dict[str, Any]]:
+        found = self._get(path, **query).get("items")
+        if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
+            raise _strange(self.base + path)
+        return found
 
     def _get(self, path: str, **query: Any) -> dict[str, Any]:
         given = {name: value for name, value in query.items() if value not in (None, [])}
@@ -165,6 +180,17 @@ class Client:
         )
 
 
+class _Heard:
+    """Whether a connection brought ``anything``, be it a heartbeat."""
+
+    anything = False
+
+    def of(self, chunks: Iterator[str]) -> Iterator[str]:
+        for chunk in chunks:
+            self.anything = True
+            yield chunk
+
+
 def _lines(chunks: Iterator[str]) -> Iterator[str]:
     """Lines ended by LF or CRLF only: other separators (U+2028, ...) are text of a prompt."""
     rest = ""
@@ -177,8 +203,21 @@ def _lines(chunks: Iterator[str]) -> Iterator[str]:
 def _object(response: httpx.Response) -> dict[str, Any]:
     if response.is_error:
         raise _refusal(response)
-    found: dict[str, Any] = response.json()
+    return _object_of(response.content, response.url)
+
+
+def _object_of(text: str | bytes, url: httpx.URL) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        raise _strange(url) from None
+    if not isinstance(found, dict):
+        raise _strange(url)
     return found
+
+
+def _strange(url: object) -> Stranger:
+    return Stranger(f"what answers at {url} is no Dream Forge server; name one in DF_API_BASE")
 
 
 def _refusal(response: httpx.Response) -> Refused:

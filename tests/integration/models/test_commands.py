@@ -339,6 +339,37 @@ def test_a_checkpoint_alone_gets_the_configuration_of_sdxl(command, shops, tmp_p
     assert len(command.models()) == 2
 
 
+@pytest.mark.parametrize("strange", [{"prediction_type": "v_prediction"}, {"rescale_betas_zero_snr": True}], ids=str)
+def test_the_configuration_of_a_model_of_its_own_kind_is_nobody_elses(command, shops, tmp_path, monkeypatch, strange):
+    own = {**CONFIG, "scheduler/scheduler_config.json": json.dumps(strange).encode()}
+    shops.hf.add("a/aaa", {**own, "aaa.safetensors": checkpoint("aaa")})
+    command("download", "hf:a/aaa")
+    alone = tmp_path / "alone.safetensors"
+    alone.write_bytes(checkpoint("alone"))
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setenv("HF_ENDPOINT", "https://127.0.0.1:1")
+        command("adopt", alone, status=NOT_ALLOWED)  # it is asked for, and may not be
+    told = command.told("adopt", alone)
+    folder = Path(told["folder"])
+    assert (folder / "config/scheduler/scheduler_config.json").read_bytes() == b"{}"
+    assert models_root.read(folder).provenance.ids["config"] == f"hf:{BASE}@{BASE_COMMIT}"
+    monkeypatch.setenv("HF_ENDPOINT", "https://127.0.0.1:1")  # the second that is installed serves the next one
+    alone.write_bytes(checkpoint("another"))
+    folder = Path(command.told("adopt", alone)["folder"])
+    assert (folder / "config/scheduler/scheduler_config.json").read_bytes() == b"{}"
+
+
+@pytest.mark.parametrize("damage", [b"{}", b"[" * 40])
+def test_a_configuration_that_is_not_whole_is_passed_over(command, shops, tmp_path, damage):
+    shops.repository("a/aab", checkpoint("aab"))
+    index = Path(command.told("download", "hf:a/aab")["folder"]) / "config/model_index.json"
+    index.write_bytes(damage.ljust(index.stat().st_size))
+    alone = tmp_path / "alone.safetensors"
+    alone.write_bytes(checkpoint("alone"))
+    folder = Path(command.told("adopt", alone)["folder"])
+    assert (folder / "config/model_index.json").read_bytes() == CONFIG["model_index.json"]
+
+
 def test_the_disk_is_listed_when_no_server_answers(command, shops):
     shops.repository("acme/listed", checkpoint("listed"))
     told = command.told("download", "hf:acme/listed")

@@ -106,5 +106,8 @@ def test_from_a_checkpoint_to_its_converted_files_alone(root: Path, monkeypatch:
     assert "ok, " in model("verify", root=root)
     unet.unlink()
     unet.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
-    assert "mend it" not in model("verify", root=root, status=FOUND_WRONG)  # nobody else has the bytes of a file
+    assert "dreamforge model adopt FILE" in model("verify", root=root, status=FOUND_WRONG)  # no source has its bytes
     assert "was not kept" in model("convert", "sdxl-tiny-sdxl", root=root, status=INTEGRITY)
+    model("adopt", tiny.checkpoint, "--copy", root=root)
+    assert described(root).id == alone.id
+    assert "ok, " in model("verify", root=root)

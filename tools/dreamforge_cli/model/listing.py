@@ -9,7 +9,7 @@ from dreamforge import models_root
 from dreamforge.models_root import Found
 from dreamforge.settings import load
 from dreamforge_cli import console
-from dreamforge_cli.client import Client, ServerUnreachable
+from dreamforge_cli.client import Client, Refused, ServerUnreachable, Stranger
 from dreamforge_cli.model.places import DataOption, JsonOption, RootOption, edge, places
 from dreamforge_cli.models.disk import size
 from dreamforge_cli.models.settings import ModelSettings
@@ -29,14 +29,15 @@ def list_models(
         settings = load(CliSettings)
         under_way: dict[str, int] = {}
         named = "api_base" in settings.model_fields_set
-        if root or data or not (named or _answers(settings.api_base)):
+        absent = None if named or root or data else _absent(settings.api_base)
+        if root or data or absent:
             where = places(load(ModelSettings), root, data)
             under_way = unfinished(where.root)
             items, source = [on_disk(where.root, found) for found in models_root.scan(where.root)], "disk"
-            if not (root or data):
-                console.remarks.print(f"no server at {settings.api_base}: these are the models in {where.root}")
+            if absent:
+                console.remarks.print(f"{absent}: these are the models in {where.root}")
         else:
-            items, source = _registered(enabled), "server"
+            items, source = _registered(settings.api_base, enabled), "server"
     if json:
         console.as_json({"items": items, "source": source})
         return
@@ -61,18 +62,24 @@ def on_disk(root: Path, found: Found) -> dict[str, Any]:
     return {**entry, "enabled": None}
 
 
-def _registered(enabled: bool | None) -> list[dict[str, Any]]:
-    with server() as client:
+def _registered(base: str, enabled: bool | None) -> list[dict[str, Any]]:
+    with server(base) as client:
         return client.models(enabled=None if enabled is None else str(enabled).lower())
 
 
-def _answers(base: str) -> bool:
+def _absent(base: str) -> str | None:
+    """Why there is no server to ask; ``None`` when ours answers, be it that it refuses, which is told then."""
+    strange = f"what answers at {base} is no Dream Forge server"
     try:
         with Client(base) as client:
             client.models()
+    except Stranger:
+        return strange
     except ServerUnreachable:
-        return False
-    return True
+        return f"no server at {base}"
+    except Refused as error:
+        return None if "code" in error.problem else f"{strange} ({error.status})"
+    return None
 
 
 def _row(item: dict[str, Any]) -> list[object]:

@@ -1,5 +1,6 @@
 """`dreamforge model verify`, `remove` and `adopt`: models that are on this disk."""
 
+import shlex
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,7 +9,7 @@ import typer
 
 from dreamforge import models_root
 from dreamforge.errors import Unavailable
-from dreamforge.models_root import Found
+from dreamforge.models_root import Found, InstalledModel
 from dreamforge.settings import load
 from dreamforge_cli import console
 from dreamforge_cli.exits import JOB_FAILED
@@ -44,7 +45,8 @@ def verify(
 ) -> None:
     """Read every byte of the installed models and compare with what was installed; brings the registry up to date.
 
-    Exit status 1 when something is wrong. The cure is to download the model again: only what is wrong is fetched.
+    Exit status 1 when something is wrong. The cure is told: to download the model again, of which only what is
+    wrong is fetched, or to adopt its file again.
     """
     with edge(kept="Nothing was changed."):
         where = places(load(ModelSettings), root, data)
@@ -56,7 +58,7 @@ def verify(
     if json:
         console.as_json({"items": [_item(verdict) for verdict in verdicts], "registered": reason is None})
     else:
-        _show(where, verdicts, reason)
+        _show(where, verdicts, reason, _options(root, data))
     if not all(verdict.ok for verdict in verdicts):
         raise typer.Exit(JOB_FAILED)
 
@@ -183,7 +185,24 @@ def _item(verdict: Verdict) -> dict[str, Any]:
     return {"id": verdict.id, "ok": verdict.ok, "problem": verdict.problem, "files": files}
 
 
-def _show(where: Places, verdicts: list[Verdict], reason: str | None) -> None:
+def _options(root: Path | None, data: Path | None) -> str:
+    """What makes another command work on the same models."""
+    given = (("--root", root), ("--data", data))
+    return "".join(f" {name} {shlex.quote(str(folder))}" for name, folder in given if folder is not None)
+
+
+def _cure(model: InstalledModel, options: str) -> str:
+    """The command that puts a model's files right under the id that it has."""
+    if not adoption.is_adopted(model):
+        return f"dreamforge model download {model.source_uri} --id {model.slug}{options}"
+    file = model.checkpoint
+    return (
+        f"dreamforge model adopt FILE --id {model.slug}{options} "
+        f"(FILE is a copy of {file.path} with the sha256 {file.sha256})"
+    )
+
+
+def _show(where: Places, verdicts: list[Verdict], reason: str | None, options: str) -> None:
     if not verdicts:
         console.results.print(f"no models in {where.root}")
         return
@@ -191,14 +210,12 @@ def _show(where: Places, verdicts: list[Verdict], reason: str | None) -> None:
         wrong = [f"{file.path} {file.problem}" for file in verdict.files if file.problem]
         said = "; ".join(wrong) or verdict.problem or f"ok, {len(verdict.files)} files"
         console.results.print(f"{console.harmless(verdict.id)}: {console.harmless(said)}")
-        if verdict.problem and verdict.model and verdict.model.provenance.source != "file":
-            console.results.print(
-                f"  mend it: dreamforge model download {console.harmless(verdict.model.source_uri)}"
-            )
+        if verdict.problem and verdict.model:
+            console.results.print(f"  mend it: {console.harmless(_cure(verdict.model, options))}")
         elif not verdict.ok and not verdict.problem:
             console.results.print(
                 "  runners go on with the checkpoint; mend it: "
-                f"dreamforge model convert {console.harmless(verdict.id)}"
+                f"dreamforge model convert {console.harmless(verdict.id + options)}"
             )
     if reason:
         console.remarks.print(f"the registry was not told: {reason}")

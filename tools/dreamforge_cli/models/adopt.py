@@ -20,11 +20,11 @@ from dreamforge import models_root
 from dreamforge.checkpoints import configuration, digest, sdxl
 from dreamforge.errors import ErrorCode, JobError
 from dreamforge.models import FileRole, InsidePath, ModelFile, ModelKind, Provenance, Slug, plain, sdxl_slug
-from dreamforge.models_root import CONFIG_FOLDER, InstalledModel
+from dreamforge.models_root import CONFIG_FOLDER, Found, InstalledModel
 from dreamforge_cli import console
 from dreamforge_cli.models import disk
 from dreamforge_cli.models.errors import BadReference, IntegrityError, NotAllowed
-from dreamforge_cli.models.install import Outcome, checked, with_configuration
+from dreamforge_cli.models.install import Outcome, checked, other_bytes, with_configuration
 from dreamforge_cli.models.staging import Staging, installed
 
 #: Of the configuration: what the libraries read, and no weights.
@@ -32,6 +32,8 @@ _CONFIG_SUFFIXES = frozenset({".json", ".txt"})
 _MAX_CONFIG_BYTES = 32 * 2**20
 _CHUNK_BYTES = 4 * 2**20
 _DIGITS = re.compile(r"\d{1,18}")
+#: Of a scheduler's settings: what a checkpoint is trained to predict, when nothing else is said of it.
+_USUAL_PREDICTIONS = (None, "epsilon")
 
 
 @dataclass(frozen=True)
@@ -62,13 +64,17 @@ Fetch = Callable[[Staging], tuple[list[ModelFile], str]]
 def adopt(root: Path, path: Path, wishes: Wishes, on_bytes: Callable[[int], None], fetch: Fetch) -> Outcome:
     """Install the checkpoint at ``path``, which stays where it is. ``on_bytes`` hears how much is read so far.
 
-    ``fetch`` is called when no configuration is found here.
+    ``fetch`` is called when no configuration is found here. An adopted model of the same file that is damaged is
+    mended: it keeps its names.
     """
-    real, config, sha256 = _looked_at(root, path, wishes.config, on_bytes)
-    for found in models_root.scan(root):
-        if found.model and found.problem is None and found.model.checkpoint.sha256 == sha256:
+    real, config, sha256 = _looked_at(path, wishes.config, on_bytes)
+    same = [one for one in models_root.scan(root) if one.model and one.model.checkpoint.sha256 == sha256]
+    for found in same:
+        if found.model and found.problem is None and not other_bytes(root, found.folder, found.model):
             return Outcome(found.model, found.folder, 0, already=True)
-    identity = identify(real, sha256, wishes.slug, wishes.name)
+    damaged = _to_mend(same, wishes.slug)
+    identity = identify(real, sha256, wishes.slug, wishes.name, damaged)
+    config = config or (damaged and _config_to_mend(root, damaged)) or _of_another(root)
     staging = Staging(root, f"{ModelKind.SDXL_CHECKPOINT.value}/{identity.slug}@{identity.version}")
     with staging.held(lambda: None):
         known = installed(staging.place)
@@ -91,10 +97,8 @@ def adopt(root: Path, path: Path, wishes: Wishes, on_bytes: Callable[[int], None
         return Outcome(model, staging.publish(model), 0, already=False)
 
 
-def _looked_at(
-    root: Path, path: Path, config: Path | None, on_bytes: Callable[[int], None]
-) -> tuple[Path, Path | None, str]:
-    """The file itself, its configuration if there is one here, and its sha256; the quick refusals come first."""
+def _looked_at(path: Path, config: Path | None, on_bytes: Callable[[int], None]) -> tuple[Path, Path | None, str]:
+    """The file itself, its configuration if it has one, and its sha256; the quick refusals come first."""
     read = 0
 
     def count(size: int) -> None:
@@ -105,7 +109,7 @@ def _looked_at(
     try:
         real = path.expanduser().resolve(strict=True)
         sdxl.inspect(real)
-        return real, _configuration(root, real, config), digest.read(real, on_bytes=count)
+        return real, _configuration(real, config), digest.read(real, on_bytes=count)
     except OSError as error:
         raise BadReference(f"{path}: {error.strerror}") from None
     except RuntimeError:  # how pathlib says it before Python 3.13
@@ -114,9 +118,24 @@ def _looked_at(
         raise NotAllowed(str(error)) from None
 
 
-def identify(path: Path, sha256: str, slug: str | None, name: str | None) -> Identity:
-    """Who the file is, by what lies beside it: a descriptor of ours, or one of CivitAI's that tools save there."""
-    told = _beside(path, sha256) or _civitai_info(path, sha256)
+def is_adopted(model: InstalledModel) -> bool:
+    """Whether its id was made here: a download of its reference, if it has one, would install a second model."""
+    return model.provenance.source == "file" or (model.provenance.source == "civitai" and "#" not in model.source_uri)
+
+
+def _to_mend(same: list[Found], slug: str | None) -> InstalledModel | None:
+    """The damaged model that the file is for; what was downloaded is for `download` to mend."""
+    models = [one.model for one in same if one.model and is_adopted(one.model)]
+    return next((model for model in models if slug in (None, model.slug)), None)
+
+
+def identify(
+    path: Path, sha256: str, slug: str | None, name: str | None, known: InstalledModel | None = None
+) -> Identity:
+    """Who the file is: the ``known`` model, or by what lies beside it, which is a descriptor of ours, or one of
+    CivitAI's that tools save there.
+    """
+    told = _called(known) if known else _beside(path, sha256) or _civitai_info(path, sha256)
     if told is None:
         called = name or console.harmless(path.stem)
         ref = f"file:{console.harmless(path.name)}"
@@ -143,6 +162,10 @@ def _beside(path: Path, sha256: str) -> Identity | None:
         raise IntegrityError(
             f"{path} is not the file that the descriptor beside it was written for (its sha256 differs)"
         )
+    return _called(model)
+
+
+def _called(model: InstalledModel) -> Identity:
     return Identity(model.slug, model.version, model.name, model.source_uri, model.provenance)
 
 
@@ -164,18 +187,51 @@ def _civitai_info(path: Path, sha256: str) -> Identity | None:
     return Identity(sdxl_slug(str(info["model"]["name"])), ids["version"], called, ref, provenance)
 
 
-def _configuration(root: Path, path: Path, given: Path | None) -> Path | None:
-    """Where the configuration is: where the person says, beside the file, or with another model of the root."""
+def _configuration(path: Path, given: Path | None) -> Path | None:
+    """Where the configuration is: where the person says, or beside the file."""
     try:
         return configuration.find(path, given)
     except JobError as error:
         if given is not None or error.code is not ErrorCode.MODEL_MISSING:
             raise
-    for one in models_root.scan(root):
-        if one.problem is None and (one.folder / CONFIG_FOLDER).is_dir():
-            configuration.check(one.folder / CONFIG_FOLDER)
-            return one.folder / CONFIG_FOLDER
     return None
+
+
+def _config_of(folder: Path, model: InstalledModel) -> Path | None:
+    """The configuration of an installed model, when that part of it at least is whole."""
+    files = [file for file in model.files if file.role is FileRole.CONFIG]
+    try:
+        whole = all(digest.read(folder / file.path) == file.sha256 for file in files)
+    except JobError:
+        return None
+    return folder / CONFIG_FOLDER if whole and files else None
+
+
+def _config_to_mend(root: Path, damaged: InstalledModel) -> Path | None:
+    """Its own; ``None`` when it had the one for any checkpoint. Raises when it may have been one for itself alone."""
+    own = _config_of(root / damaged.folder, damaged)
+    if own is None and CONFIG_FOLDER not in damaged.provenance.ids:
+        raise BadReference(f"the configuration of {damaged.id} is damaged too; name a whole one with --config")
+    return own
+
+
+def _of_another(root: Path) -> Path | None:
+    """The configuration of another model of the root, of the first that would do for any checkpoint of SDXL."""
+    folders = [_config_of(one.folder, one.model) for one in models_root.scan(root) if one.model]
+    return next((folder for folder in folders if folder and _is_usual(folder)), None)
+
+
+def _is_usual(folder: Path) -> bool:
+    """Whether nothing in it is for its own model alone: with the settings of a model that predicts velocity, any
+    other renders noise, and nobody is told.
+    """
+    try:
+        configuration.check(folder)
+        scheduler = json.loads((folder / configuration.SCHEDULER).read_bytes())
+        prediction, rescaled = scheduler.get("prediction_type"), scheduler.get("rescale_betas_zero_snr")
+    except (JobError, OSError, ValueError, AttributeError, RecursionError):
+        return False
+    return prediction in _USUAL_PREDICTIONS and not rescaled
 
 
 def _taken_over(path: Path, staging: Staging, sha256: str, copy: bool) -> ModelFile:

@@ -87,16 +87,10 @@ class Installer:
                 f"{known.id} is installed from {known.source_uri}, which is another file than {resolved.source_uri}; "
                 "give this one another name with --id"
             )
-        problem = models_root.problem_of(place, known) or self._other_bytes(place, known)
+        problem = models_root.problem_of(place, known) or other_bytes(self.root, place, known)
         if problem:
             self.reporter.remark(f"{known.id} is damaged ({problem}): fetching what is missing")
         return problem is None
-
-    def _other_bytes(self, place: Path, known: InstalledModel) -> str | None:
-        """What `verify` would find; files are read when nobody remembers their hash."""
-        memory = digest.memory_of(self.root)
-        changed = [file.path for file in known.needed if digest.sha256(place / file.path, memory) != file.sha256]
-        return f"{changed[0]} is not what was installed" if changed else None
 
     def _put_together(self, resolved: ResolvedModel, staging: Staging) -> Outcome:
         files, config = self._with_configuration(resolved)
@@ -118,7 +112,7 @@ class Installer:
         with disk.errors_of(self.root):
             free = shutil.disk_usage(self.root).free
             there = staging.occupied()
-        missing = sum(file.size_bytes or 0 for file in files) - there
+        missing = sum(file.size_bytes or 0 for file in files if not _in_place(file, staging)) - there
         if missing > free:
             raise DiskError(
                 f"{disk.size(missing)} are needed and {disk.size(free)} of space are free on the disk of "
@@ -217,6 +211,19 @@ def with_configuration(provenance: Provenance, source: str | None) -> Provenance
     """Where the configuration came from stands among the ids, when that is not where the model came from."""
     ids = provenance.ids if source is None else {**provenance.ids, CONFIG_FOLDER: source}
     return provenance.model_copy(update={"ids": ids})
+
+
+def other_bytes(root: Path, place: Path, known: InstalledModel) -> str | None:
+    """What `verify` would find in a model that is all there; files are read when nobody remembers their hash."""
+    memory = digest.memory_of(root)
+    changed = [file.path for file in known.needed if digest.sha256(place / file.path, memory) != file.sha256]
+    return f"{changed[0]} is not what was installed" if changed else None
+
+
+def _in_place(file: ResolvedFile, staging: Staging) -> bool:
+    """Whether it seems to be in the model's place, to be linked: its own download asks for room if it is not."""
+    old = staging.place / file.path
+    return not old.is_symlink() and old.is_file() and old.stat().st_size == file.size_bytes
 
 
 def _here(file: ResolvedFile, path: Path, root: Path) -> str | None:
