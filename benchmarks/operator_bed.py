@@ -19,7 +19,7 @@ from benchmarks.operator_client import Json
 from benchmarks.processes import Program, program
 from dreamforge.renderjob.resource import RenderJob
 from dreamforge.spec import ModelRef, RenderParams, RenderSpec
-from dreamforge_api.execution import kubernetes
+from dreamforge_api.execution import orders
 from dreamforge_api.worker.ingest import new_id
 from dreamforge_operator import plan, runtimes
 from dreamforge_operator.settings import OperatorSettings
@@ -121,7 +121,7 @@ def render_job(job_id: UUID | None = None) -> Json:
         params=RenderParams(prompt="a lighthouse"),
         model=ModelRef(id="sketch", name="Sketch", kind="sketch", version="1"),
     )
-    return kubernetes.renderjob(spec, kubernetes.spec_hash(spec), backoff_limit=2, queue=None)
+    return orders.renderjob(spec, orders.spec_hash(spec), backoff_limit=2, queue=None)
 
 
 def job_template(namespace: str) -> str:

@@ -20,7 +20,9 @@ from prometheus_client import (
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
+from dreamforge.errors import POISONOUS
 from dreamforge.events import Verdict
+from dreamforge.jobs import TERMINAL_STATES
 
 # A third of the lines would say when a series began, which nobody asks.
 disable_created_metrics()  # type: ignore[no-untyped-call]  # the package leaves it untyped
@@ -106,6 +108,10 @@ SSE_SUBSCRIBERS = Gauge("dreamforge_sse_subscribers", "Open event streams.", mul
 SSE_SUPERSEDED = Counter("dreamforge_sse_superseded_total", "Progress frames skipped for slow readers.")
 
 # A series that is born with its first event shows no increase to Prometheus: these are alerted on.
+for _state in TERMINAL_STATES:
+    JOB_DURATION.labels(_state.value)
+for _code in POISONOUS:
+    DEAD_JOBS.labels(_code.value)
 for _reason in ("failure", "stop", "lost_runner", "lost_message"):
     REDISPATCHES.labels(_reason)
 for _by in ("runner", "control"):

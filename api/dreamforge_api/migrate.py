@@ -12,9 +12,11 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from pydantic import Field
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import OperationalError
 
 from dreamforge import settings, telemetry
@@ -22,6 +24,7 @@ from dreamforge.db.engine import open_engine
 from dreamforge.errors import ConfigurationError
 
 _LOCK = 0x0D_F0_47_6E  # any constant that no other program uses in this database
+REVISION = text("SELECT version_num FROM alembic_version")
 
 
 class MigrateSettings(settings.DfSettings):
@@ -55,6 +58,19 @@ def head() -> str:
     return revision
 
 
+def fits(revision: str) -> bool:
+    """Whether this code works on a schema of that revision (empty: there is none).
+
+    One it does not know is the next release's, whose migrations leave this one working until it is replaced.
+    """
+    return bool(revision) and revision not in _outdated()
+
+
+@cache
+def _outdated() -> frozenset[str]:
+    return frozenset(script.revision for script in ScriptDirectory.from_config(config()).walk_revisions()) - {head()}
+
+
 def upgrade(url: str, to: str = "head") -> None:
     """Move the schema at ``url`` to ``to``, forward or back, under a lock."""
     engine = open_engine(url, pool_size=2, statement_timeout_ms=0)
@@ -63,13 +79,28 @@ def upgrade(url: str, to: str = "head") -> None:
             guard.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": _LOCK})
             guard.commit()
             try:
-                move = command.downgrade if to == "base" or to.startswith("-") else command.upgrade
+                move = command.downgrade if _is_back(guard, to) else command.upgrade
                 move(config(url), to)
             finally:
                 guard.execute(text("SELECT pg_advisory_unlock(:lock)"), {"lock": _LOCK})
                 guard.commit()
     finally:
         engine.dispose()
+
+
+def _is_back(guard: Connection, to: str) -> bool:
+    """Whether ``to`` lies before the schema's revision: ``upgrade`` to such a one does nothing, and says nothing."""
+    if to == "base" or to.startswith("-"):
+        return True
+    current = MigrationContext.configure(guard).get_current_revision()
+    guard.commit()  # what is about to move the schema waits for nobody who only looked
+    try:
+        scripts = ScriptDirectory.from_config(config())
+        target = scripts.get_revision(to)
+        passed = [script.revision for script in scripts.iterate_revisions(current or "base", "base")]
+    except CommandError:
+        return False  # `upgrade` says what is wrong with it
+    return target.revision in passed and target.revision != current
 
 
 def upgrade_when_reachable(url: str, to: str, seconds: float) -> None:

@@ -60,7 +60,7 @@ class Attempt:
         load_timeout: float,
         models_root: Path | None,
         target: str,
-        on_ready: Callable[[], object],
+        on_ready: Callable[[bool], object],
         ours: Callable[[], bool],
     ) -> None:
         self.spec = spec
@@ -84,8 +84,15 @@ class Attempt:
         self._backend, self._source_type = "", ""
         self._checkpoint_hash: str | None = None
         self._oom_kills_before = faults.oom_kills()
+        #: An image came out of the child: what CUDA makes at first use is made.
+        self.rendered = False
         self.memory: dict[str, Any] | None = None
         self.manifest_sha256: str | None = None
+
+    @property
+    def load_broke_off(self) -> bool:
+        """The child was asked for the model and never had it ready: what it holds now is not known."""
+        return self._load_started is not None and not self._job_ready
 
     def find_work(self) -> bool:
         """Report what is stored already; True when something is left to render. Raises ``JobError``."""
@@ -145,9 +152,9 @@ class Attempt:
         return not self.child_busy
 
     def _begin(self, child: ChildProcess) -> None:
-        self._load_started = time.monotonic()
         self._show(self._todo[0], Stage.LOADING)
         model = place.located(self.spec.model, self._models_root)
+        self._load_started = time.monotonic()
         self.child_busy = True
         child.send(
             wire.StartJob(self._target, model.model_dump(mode="json"), self.spec.params.model_dump(mode="json"))
@@ -216,7 +223,7 @@ class Attempt:
             case wire.JobReady(backend, source_type, seconds, reused, checkpoint_hash, micro_batch):
                 self._job_ready, self._backend, self._source_type = True, backend, source_type
                 self._checkpoint_hash, self._micro_batch = checkpoint_hash, micro_batch
-                self._on_ready()
+                self._on_ready(reused)
                 name = self.spec.model.name
                 if reused:
                     self.outbox.log("model.reused", f"{name} was loaded already")
@@ -224,6 +231,7 @@ class Attempt:
                     self.outbox.log("model.loaded", f"Loaded {name} in {seconds:.1f} s")
 
     def _store(self, rendered: wire.ItemRendered) -> None:
+        self.rendered = True
         doing = self._doing.get(rendered.item_index)
         if doing is None:
             return

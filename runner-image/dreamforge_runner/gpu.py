@@ -17,8 +17,8 @@ log = telemetry.logger(__name__)
 SAMPLE_SECONDS = 0.2
 #: What may stay behind: driver bookkeeping moves by a few MiB on its own.
 TOLERANCE_MIB = 64.0
-#: CUDA loads kernels at their first use and cuBLAS/cuDNN keep workspaces, once per process: allowed in a child's
-#: first job, whose end then is the baseline of all that follow.
+#: CUDA loads kernels at their first use and cuBLAS/cuDNN keep workspaces: allowed in the first job after a model was
+#: loaded, whose end then is the baseline of those that find it loaded.
 FIRST_JOB_ALLOWANCE_MIB = 1024.0
 SETTLE_SECONDS = 10.0
 _MIB = 1 << 20

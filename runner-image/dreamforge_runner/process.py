@@ -33,7 +33,8 @@ Deliver = Callable[[wire.Message | ChildGone], None]
 class ChildProcess:
     """One render child, in a process group of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, visible_devices: str | None = None) -> None:
+        """``visible_devices``: what the child is to see as CUDA_VISIBLE_DEVICES; ``None`` leaves that as it is."""
         ours, theirs = socket.socketpair()
         command = [sys.executable, "-m", "dreamforge_runner.child", str(theirs.fileno())]
         self._process = subprocess.Popen(
@@ -43,6 +44,7 @@ class ChildProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            env={**os.environ, **_gpu_environment(visible_devices)},
         )
         theirs.close()
         self._channel = wire.Channel(ours)
@@ -50,7 +52,7 @@ class ChildProcess:
         self.prompts = PromptFilter()
         #: Fields of the job in hand, for the log lines about what the child prints.
         self.labels: dict[str, str] = {}
-        #: Device memory (MiB) at rest with the model loaded, once known; see ``gpu.py``.
+        #: Device memory (MiB) at rest with what it holds now, once a job has rendered with that; see ``gpu.py``.
         self.resting_mib: float | None = None
         self._reader = threading.Thread(target=self._read, name="child-messages", daemon=True)
         self._output = threading.Thread(target=self._log_output, name="child-output", daemon=True)
@@ -132,3 +134,9 @@ class ChildProcess:
                 if line:
                     told = self.prompts.clean(line)[:_LONGEST_LINE]
                     log.info("render child said", child_pid=self.pid, line=told, **self.labels)
+
+
+def _gpu_environment(visible_devices: str | None) -> dict[str, str]:
+    """CUDA must count GPUs as NVML does, or the GPU that renders is not the one that is measured (``gpu.py``)."""
+    order = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}  # CUDA's own is "fastest first"
+    return order if visible_devices is None else {**order, "CUDA_VISIBLE_DEVICES": visible_devices}

@@ -72,7 +72,8 @@ class RunnerSettings(DfSettings):
     visible_devices: str | None = Field(
         default=None,
         validation_alias="CUDA_VISIBLE_DEVICES",
-        description="The GPU whose memory is measured: the first index or UUID named here.",
+        description="GPUs by index, in PCI order, or by UUID: a runner renders on the first and measures it; several "
+        "runners of one `dreamforge up` share them out. Unset: all there are.",
     )
 
     @model_validator(mode="after")

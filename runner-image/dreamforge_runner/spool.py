@@ -155,9 +155,10 @@ class Spool:
 
     def close(self) -> None:
         """Leave the file for the next process."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        file, self._file = self._file, None
+        if file is not None:
+            with contextlib.suppress(OSError):  # it flushes, and a full disk refuses that a second time
+                file.close()
 
     def _stored_before(self) -> int:
         return self.stored - sum(isinstance(entry.event, ArtifactStored) for entry in self._entries)
@@ -205,6 +206,8 @@ class Spool:
             self._file = self.path.open("ab")
         except OSError as error:
             log.error("spool can't be written, events are kept in memory only", error=error.strerror)
+            with contextlib.suppress(OSError):  # half a file, where room is scarce
+                fresh.unlink()
         self._file_bytes = sum(map(len, lines))
 
     def _write(self, line: bytes, *, durable: bool) -> None:

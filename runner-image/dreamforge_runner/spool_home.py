@@ -49,6 +49,8 @@ class SpoolHome:
     def leftovers(self) -> list[Path]:
         """Spools whose process is gone; they move into this process's care."""
         found: list[Path] = []
+        if self._lock is None:
+            return found  # no folder to move them into: they wait for a process that has one
         for folder in sorted(self._root.glob("runner-*")):
             if folder == self.path or not folder.is_dir():
                 continue

@@ -100,8 +100,10 @@ class Supervisor:
     ) -> Attempt:
         target = registry.target_of(spec.model.kind, self._settings.runner_plugins)
 
-        def on_ready() -> None:
+        def on_ready(reused: bool) -> None:
             self._newest = warming.Likely(target, spec.model)
+            if self._child is not None and not reused:
+                self._child.resting_mib = None  # it holds something else now
             watch.loaded()
 
         return Attempt(
@@ -136,7 +138,7 @@ class Supervisor:
         if self._child is None or not self._child.alive:
             self._forget_child()
             self._bare_mib = self._gauge.read() if self._gauge else None
-            self._child = ChildProcess()
+            self._child = ChildProcess(self._settings.visible_devices)
         return self._child
 
     def _forget_child(self) -> None:
@@ -167,6 +169,8 @@ class Supervisor:
             return True
         child.prompts.watch(())
         child.labels = {}
+        if attempt.load_broke_off:
+            child.resting_mib = None  # an earlier model may be gone, or a part of this one there
         if not self._keep_child:
             self.close()
         return False
@@ -180,13 +184,13 @@ class Supervisor:
         end = sampler.look()
         if child is not None and end is not None:
             # A kept child holds its model: its own baseline is what it used at rest after the job before this.
-            # The first job has only "model loaded" to compare with, and CUDA still grows then.
+            # The first job with a model has only "model loaded" to compare with, and CUDA still grows then.
             limit = watch.limit_of(child.resting_mib)
             end = sampler.settle(limit, 1.0)
             clean = end is not None and end <= limit
-            if clean:
+            if clean and attempt is not None and attempt.rendered:
                 child.resting_mib = min(end or 0.0, child.resting_mib or float("inf"))
-            else:
+            elif not clean:
                 outbox.log("gpu.not_clean", "GPU memory is not back; the child is discarded", level=Level.WARNING)
                 child.kill(self._settings.cancel_grace_seconds)
                 self._child, discarded = None, True

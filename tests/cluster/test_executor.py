@@ -184,6 +184,50 @@ def test_what_the_api_server_refuses_is_told_in_its_words_without_the_prompt(exe
     assert PROMPT not in str(caught.value)
 
 
+def test_what_a_refused_order_left_is_released_and_what_only_has_its_name_stays(
+    executor: KubernetesExecutor, kubectl: Kubectl
+) -> None:
+    refused = spec().model_copy(update={"shard": Shard(index=0, count=5)})
+    name = names.resource_name(refused.job_id)
+    with pytest.raises(Refused, match="shards"):
+        executor.submit(refused)
+    assert kubectl.find("secret", name), "it is made first"
+    assert executor.release(refused.job_id, None)
+    assert kubectl.find("secret", name) is None
+
+    other = new_id()
+    name = names.resource_name(other)
+    body: dict[str, Any] = {"apiVersion": names.API_VERSION, "kind": names.KIND}
+    kubectl.apply({**body, "metadata": {"name": name}, "spec": {"input": {"prompt": PROMPT}}})
+    kubectl.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}})
+    executor.cancel(other, None)
+    assert executor.release(other, None)
+    assert kubectl.get("renderjob", name)["spec"]["cancel"] is False
+    assert kubectl.find("secret", name)
+
+
+def test_a_job_whose_answer_was_lost_is_canceled_without_a_reference(
+    executor: KubernetesExecutor, kubectl: Kubectl
+) -> None:
+    job, operator = spec(), Operator(kubectl)
+    executor.submit(job)
+    executor.cancel(job.job_id, None)
+    assert made(kubectl, job)["spec"]["cancel"] is True
+    assert not executor.release(job.job_id, None)
+    assert operator.waiting() == 0
+    assert executor.release(job.job_id, None)
+    assert kubectl.find("secret", names.resource_name(job.job_id)) is None
+
+
+def test_a_queue_that_no_order_may_name_refuses_the_job_and_leaves_nothing(kubectl: Kubectl) -> None:
+    connection = Connection.open(kubectl.kubeconfig)
+    with pytest.raises(Refused, match=r"queue\.name") as caught:
+        KubernetesExecutor(connection, kubectl.namespace, queue="Team A").submit(spec())
+    connection.close()
+    assert "Team A" not in str(caught.value)
+    assert kubectl.list("secrets") == []
+
+
 def test_a_full_namespace_and_a_missing_one_are_try_later(kubectl: Kubectl) -> None:
     connection = Connection.open(kubectl.kubeconfig)
     with pytest.raises(TryLater, match=r"does not know.*nowhere"):

@@ -149,6 +149,27 @@ def test_a_database_without_a_schema_is_503_until_it_is_migrated(
         poll(lambda: api.client.get("/readyz").status_code == 200, "readiness")
 
 
+def test_a_schema_that_a_newer_release_made_is_served_and_an_older_one_is_not(
+    tmp_path: Path, postgres_url: str, database_template: str, redis_url: str
+) -> None:
+    with (
+        servers.fresh_database(postgres_url, database_template) as url,
+        Api(tmp_path, url, redis_url) as api,
+        psycopg.connect(servers.plain(url), autocommit=True) as database,
+    ):
+        for revision, ok in (("9999", True), ("0001", False)):
+            database.execute("UPDATE alembic_version SET version_num = %s", (revision,))
+            schema = poll(
+                lambda revision=revision: (
+                    (found := api.client.get("/readyz").json()["checks"]["schema"])
+                    and revision in found["detail"]
+                    and found
+                ),
+                f"revision {revision}",
+            )
+            assert schema["ok"] is ok
+
+
 def test_a_store_that_can_not_be_written_is_not_ready(tmp_path: Path, database_url: str, redis_url: str) -> None:
     blocked = tmp_path / "a-file"
     blocked.write_text("")

@@ -66,6 +66,15 @@ def test_running_it_again_changes_nothing(empty_database_url: str) -> None:
     engine.dispose()
 
 
+def test_an_older_revision_is_gone_back_to(empty_database_url: str) -> None:
+    engine = open_engine(empty_database_url)
+    for to, version in (("head", migrate.head()), ("0004", "0004"), ("0004", "0004"), ("head", migrate.head())):
+        migrate.upgrade(empty_database_url, to)
+        assert rows(engine, "SELECT version_num FROM alembic_version") == [{"version_num": version}]
+    create(engine)
+    engine.dispose()
+
+
 #: How the release before 0005 registers a model.
 _REGISTERED_BEFORE = """
 INSERT INTO models AS m (id, name, kind, version, source_uri, local_path, installed, enabled, parameters_schema,

@@ -1,10 +1,12 @@
 """The GPU verdict with a scripted gauge: the rest of the supervisor, the child included, is real."""
 
 import queue
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 
 from dreamforge.events import GpuMeasured
@@ -45,7 +47,10 @@ def supervisor(tmp_path: Path, device: Device) -> Iterator[Supervisor]:
         load(
             RunnerSettings,
             fake_runner=True,
-            runner_plugins={"batching": "tests.integration.batching_backend:BatchingBackend"},
+            runner_plugins={
+                "batching": "tests.integration.batching_backend:BatchingBackend",
+                "faulty": "tests.integration.faulty_backend:FaultyBackend",
+            },
         ),
         FilesystemStore(tmp_path / "objects", None),
         keep_child=True,
@@ -130,3 +135,68 @@ def test_without_nvml_the_backends_figures_are_all_there_is(tmp_path: Path):
         supervisor.close()
     assert (told.source, told.start_mib, told.peak_mib, told.end_mib) == ("torch", None, 9500, 7100)
     assert told.allocator == MEASURED
+
+
+def test_a_model_that_a_warm_child_newly_holds_is_no_leak(supervisor: Supervisor, device: Device, tmp_path: Path):
+    measure(supervisor, tmp_path, sketch())
+    pid = supervisor.child_pid
+    device.held_by_child = 7000
+    told = measure(supervisor, tmp_path, make_spec("fine", kind="batching"))
+    assert (told.end_mib, told.clean, told.child_discarded) == (7500, True, False)
+    assert supervisor.child_pid == pid
+
+
+@pytest.mark.parametrize("left", [300, 7600])
+def test_a_load_that_fails_leaves_no_baseline(supervisor: Supervisor, device: Device, tmp_path: Path, left: int):
+    """It may have made room for what it then could not load, and CUDA may have begun with it."""
+    device.held_by_child = 7000
+    measure(supervisor, tmp_path, make_spec("fine", kind="batching"))
+    pid = supervisor.child_pid
+    device.held_by_child = left
+    failed = measure(supervisor, tmp_path, make_spec(kind="faulty", model_id="absent"))
+    device.held_by_child = 7000
+    told = measure(supervisor, tmp_path, make_spec("fine", kind="batching"))
+    assert (failed.end_mib, failed.clean, told.end_mib, told.clean) == (500 + left, True, 7500, True)
+    assert supervisor.child_pid == pid
+
+
+def test_a_job_that_rendered_nothing_sets_no_baseline(supervisor: Supervisor, device: Device, tmp_path: Path):
+    """What CUDA makes at first use is still to come then."""
+    measure(supervisor, tmp_path, make_spec("fine", kind="batching"))
+    supervisor.close()
+    device.held_by_child = 7000
+    supervisor.prewarm(threading.Event())
+    pid = supervisor.child_pid
+    measure(supervisor, tmp_path, make_spec(kind="unknown"))
+    device.held_by_child = 7000 + gpu.FIRST_JOB_ALLOWANCE_MIB
+    told = measure(supervisor, tmp_path, make_spec("fine", kind="batching"))
+    assert (told.clean, told.child_discarded) == (True, False)
+    assert pid is not None
+    assert supervisor.child_pid == pid
+
+
+def test_the_gpu_that_is_measured_is_the_one_that_renders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """`.env` reaches this process's settings only; the child has to be told."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / ".env").write_text("CUDA_VISIBLE_DEVICES=1\n")
+    asked: list[str | None] = []
+
+    def no_gauge(visible_devices: str | None) -> tuple[None, str]:
+        asked.append(visible_devices)
+        return None, "not asked here"
+
+    supervisor = Supervisor(
+        load(RunnerSettings, fake_runner=True),
+        FilesystemStore(tmp_path / "objects", None),
+        keep_child=True,
+        open_gauge=no_gauge,
+    )
+    try:
+        supervisor.prewarm(threading.Event())
+        seen = psutil.Process(supervisor.child_pid).environ()
+    finally:
+        supervisor.close()
+    assert asked == ["1"]
+    assert (seen["CUDA_VISIBLE_DEVICES"], seen["CUDA_DEVICE_ORDER"]) == ("1", "PCI_BUS_ID")

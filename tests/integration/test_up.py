@@ -147,11 +147,12 @@ def test_a_wrong_setting_is_one_line_that_names_it(tmp_path, variable, value, pl
     assert not (tmp_path / "d" / "postgres").exists()
 
 
-def test_ctrl_c_in_a_batch_then_up_again_finishes_it(tmp_path):
+def test_ctrl_c_twice_in_a_batch_then_up_again_finishes_it(tmp_path):
+    """A runner that stops is no runner that dies: two of those would end the job."""
     first = Up(tmp_path / "data", "--backend", "sketch").start()
     try:
         done = first.wait_for(first.post())
-        job_id = first.post(count=12, width=1024, height=1024)
+        job_id = first.post(count=24, width=1024, height=1024)
         first.until_completed(job_id, 2)
         children = first.children()
         assert first.send(signal.SIGINT) == 0
@@ -162,26 +163,35 @@ def test_ctrl_c_in_a_batch_then_up_again_finishes_it(tmp_path):
     second = Up(tmp_path / "data", "--backend", "sketch").start()
     try:
         assert second.job(done["id"])["status"] == "succeeded"
-        assert second.wait_for(job_id, seconds=120)["completed"] == 12
-        with second.api() as api:
+        second.until_completed(job_id, 6)
+        assert second.send(signal.SIGINT) == 0
+    finally:
+        second.end()
+    third = Up(tmp_path / "data", "--backend", "sketch").start()
+    try:
+        assert third.wait_for(job_id, seconds=120)["completed"] == 24
+        with third.api() as api:
+            assert "runner.lost" not in api.get(f"/v1/jobs/{job_id}/logs").text
             artifacts = api.get(f"/v1/jobs/{job_id}/artifacts").json()["items"]
-            assert [a["item_index"] for a in artifacts] == list(range(12))
-            assert len({a["seed"] for a in artifacts}) == 12
+            assert [a["item_index"] for a in artifacts] == list(range(24))
+            assert len({a["seed"] for a in artifacts}) == 24
             link = api.get(f"/v1/jobs/{done['id']}/artifacts").json()["items"][0]["url"]
             assert api.get(link).status_code == 200
         assert {path: path.stat().st_mtime_ns for path in stored} == stored
-        assert second.send(signal.SIGTERM) == 0
+        assert third.send(signal.SIGTERM) == 0
     finally:
-        second.end()
+        third.end()
 
 
 def test_servers_that_are_given_are_used(tmp_path, empty_database_url, redis_db):
     given = {"DF_DATABASE_URL": empty_database_url, "DF_REDIS_URL": redis_db}
-    up = Up(tmp_path / "data", "--slots", "2", environment={**given, "DF_FAKE_RUNNER": "1"}).start()
+    more = {"DF_FAKE_RUNNER": "1", "CUDA_VISIBLE_DEVICES": "5,7"}
+    up = Up(tmp_path / "data", "--slots", "2", environment={**given, **more}).start()
     try:
         assert not up.named("postgres") + up.named("redis")
         assert up.child("dreamforge_runner", "serve")
-        assert len(up.direct("dreamforge_runner", "serve")) == 2
+        runners = up.direct("dreamforge_runner", "serve")
+        assert sorted(runner.environ()["CUDA_VISIBLE_DEVICES"] for runner in runners) == ["5", "7"]
         assert not (tmp_path / "data" / "postgres").exists()
         up.wait_for(up.post())
         for secret in (empty_database_url, redis_db):

@@ -20,7 +20,8 @@ _TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 _STREAM_TIMEOUT = httpx.Timeout(50.0, connect=5.0)
 _PATIENCE_SECONDS = 30.0
 _LONGEST_WAIT_SECONDS = 5.0
-_BUSY = frozenset({429, 503})
+#: 502 and 504 are a proxy's words for a server that is being started again.
+_BUSY = frozenset({429, 502, 503, 504})
 
 
 class ServerUnreachable(DreamForgeError):

@@ -63,6 +63,11 @@ class UpSettings(StorageSettings):
         pattern=r"(?i)^(debug|info|warning|error)$",
         description="Least severe level that is logged.",
     )
+    visible_devices: str | None = Field(
+        default=None,
+        validation_alias="CUDA_VISIBLE_DEVICES",
+        description="GPUs that several runners share out among themselves; unset: all there are.",
+    )
     restart_longest_seconds: float = Field(
         default=10, gt=0, description="Longest pause before a process that keeps ending is started again."
     )

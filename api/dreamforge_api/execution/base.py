@@ -40,7 +40,7 @@ class Executor(Protocol):
     """Where jobs run. Safe to call from several processes; every call may be repeated.
 
     ``ref`` is the name that ``submit`` gave, or under which the job came to the executor by itself; ``None`` when
-    the answer of ``submit`` was lost.
+    ``submit`` refused, its answer was lost, or nobody knows whether it was called at all.
     """
 
     kind: str

@@ -6,10 +6,7 @@ models would cost a second of imports to say the same. Facts about it: no timeou
 retries, which could make a POST twice as long as its bound; both are set here.
 """
 
-import base64
-import hashlib
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -22,13 +19,12 @@ from kubernetes.config import ConfigException, load_incluster_config, load_kube_
 from pydantic import ValidationError
 
 from dreamforge.errors import ConfigurationError
-from dreamforge.models import DEFAULT_PROVIDER, SKETCH_PROVIDER, ModelKind
 from dreamforge.renderjob import names
 from dreamforge.renderjob.conditions import ConditionType, Phase
-from dreamforge.renderjob.spec import MONTH, WEEK, InputSecretRef, JobLimits, RenderJobSpec
 from dreamforge.renderjob.status import RenderJobStatus
-from dreamforge.spec import Limits, RenderSpec
+from dreamforge.spec import RenderSpec
 from dreamforge_api.execution.base import Liveness, Refused, TryLater, Unreachable
+from dreamforge_api.execution.orders import renderjob, secret, spec_hash
 
 #: Connect, then read, in seconds.
 _TIMEOUTS: Final = urllib3.Timeout(connect=3.0, read=10.0)
@@ -64,6 +60,7 @@ class KubernetesExecutor:
 
     def submit(self, spec: RenderSpec) -> str:
         name, digest = names.resource_name(spec.job_id), spec_hash(spec)
+        # Both are made before the first is sent: what can't be written leaves nothing behind.
         for path, made in (
             (self._secrets(), secret(spec, digest)),
             (self._renderjobs(), renderjob(spec, digest, backoff_limit=self._backoff_limit, queue=self._queue)),
@@ -77,9 +74,12 @@ class KubernetesExecutor:
         return f"{self._namespace}/{name}"
 
     def cancel(self, job_id: UUID, ref: str | None) -> None:
-        path = f"{self._object(job_id, ref)}?fieldManager={names.API_MANAGER}"
+        path = self._object(job_id, ref)
         try:
-            self._cluster.call("PATCH", path, {"spec": {"cancel": True}}, content_type=_MERGE)
+            if ref is None:
+                self._own(path, job_id)
+            told = {"spec": {"cancel": True}}
+            self._cluster.call("PATCH", f"{path}?fieldManager={names.API_MANAGER}", told, content_type=_MERGE)
         except NotFound:
             return
         except Refused as error:
@@ -87,7 +87,8 @@ class KubernetesExecutor:
 
     def liveness(self, job_id: UUID, ref: str | None) -> Liveness:
         try:
-            found = self._cluster.call("GET", self._object(job_id, ref))
+            path = self._object(job_id, ref)
+            found = self._own(path, job_id) if ref is None else self._cluster.call("GET", path)
         except NotFound:
             return Liveness.ABSENT
         except Refused as error:
@@ -97,17 +98,26 @@ class KubernetesExecutor:
     def release(self, job_id: UUID, ref: str | None) -> bool:
         if self.liveness(job_id, ref) in (Liveness.WAITING, Liveness.ALIVE):
             return False  # a pod that is made again would find no input
-        if ref in (None, f"{self._namespace}/{names.resource_name(job_id)}"):
-            self._delete_secret(names.resource_name(job_id))
-        return True
-
-    def _delete_secret(self, name: str) -> None:
+        name = names.resource_name(job_id)
+        if ref not in (None, f"{self._namespace}/{name}"):
+            return True
+        path = f"{self._secrets()}/{name}"
         try:
-            self._cluster.call("DELETE", f"{self._secrets()}/{name}")
+            if ref is None:
+                self._own(path, job_id)
+            self._cluster.call("DELETE", path)
         except NotFound:
-            return
+            return True
         except Refused as error:
             raise TryLater(str(error)) from error
+        return True
+
+    def _own(self, path: str, job_id: UUID) -> dict[str, Any]:
+        """What is there. Raises ``NotFound`` also for what only has the name: no ``submit`` said that it is ours."""
+        found = self._cluster.call("GET", path)
+        if found.get("metadata", {}).get("labels", {}).get(names.LABEL_JOB_ID) != str(job_id):
+            raise NotFound(f"{path} is not of this job")
+        return found
 
     def _require_same(self, path: str, digest: str) -> None:
         """What is there already must be what would have been made."""
@@ -133,45 +143,6 @@ class KubernetesExecutor:
         return f"{self._renderjobs(quote(namespace, safe=''))}/{quote(name, safe='')}"
 
 
-def spec_hash(spec: RenderSpec) -> str:
-    """What the client asked for: a submit that is repeated after a crash, a new setting or a new seed is the same."""
-    told = spec.model_dump(mode="json", include={"job_id", "step", "user", "created_at", "params"})
-    canonical = json.dumps({**told, "model": spec.model.id}, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()
-
-
-def secret(spec: RenderSpec, digest: str) -> dict[str, Any]:
-    """The render spec, prompts and all, for the runner's eyes."""
-    return {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "type": "Opaque",
-        "metadata": _metadata(spec, digest),
-        "data": {names.INPUT_KEY: base64.b64encode(spec.model_dump_json().encode()).decode()},
-    }
-
-
-def renderjob(spec: RenderSpec, digest: str, *, backoff_limit: int, queue: str | None) -> dict[str, Any]:
-    """The order to render it, without a word of the prompt."""
-    name = names.resource_name(spec.job_id)
-    sketch = spec.model.kind == ModelKind.SKETCH
-    asked = RenderJobSpec.model_validate(
-        {
-            "job_id": spec.job_id,
-            "provider": SKETCH_PROVIDER if sketch else DEFAULT_PROVIDER,
-            "model_ref": {"id": spec.model.id},
-            "input_secret_ref": InputSecretRef(name=name, key=names.INPUT_KEY),
-            "batch": {"count": spec.params.count, "shards": spec.shard.count},
-            "limits": _limits(spec),
-            "retry": {"backoff_limit": backoff_limit},
-            **({"gpu": {"count": 0}} if sketch else {}),
-            **({"queue": {"name": queue}} if queue else {}),
-        }
-    )
-    metadata = _metadata(spec, digest)
-    return {"apiVersion": names.API_VERSION, "kind": names.KIND, "metadata": metadata, "spec": asked.manifest()}
-
-
 def liveness_of(found: Mapping[str, Any]) -> Liveness:
     """What a RenderJob's status says of the job."""
     try:
@@ -181,35 +152,6 @@ def liveness_of(found: Mapping[str, Any]) -> Liveness:
     if any(status.is_true(kind) for kind in _ENDED):
         return Liveness.GONE
     return Liveness.ALIVE if status.phase in _AT_WORK else Liveness.WAITING
-
-
-def _metadata(spec: RenderSpec, digest: str) -> dict[str, Any]:
-    return {
-        "name": names.resource_name(spec.job_id),
-        "labels": {
-            names.LABEL_JOB_ID: str(spec.job_id),
-            names.LABEL_STEP: spec.step.value,
-            names.LABEL_MANAGED_BY: names.API_MANAGER,
-        },
-        "annotations": {
-            names.ANNOTATION_SPEC_HASH: digest,
-            names.ANNOTATION_CORRELATION_ID: spec.correlation_id,
-        },
-    }
-
-
-def _limits(spec: RenderSpec) -> JobLimits:
-    """The job's deadline, counted from its creation, and the runner's own bounds."""
-    limits: Limits = spec.limits
-    whole = WEEK
-    if limits.deadline_at is not None:
-        whole = max(1, math.ceil((limits.deadline_at - spec.created_at).total_seconds()))
-    return JobLimits(
-        start_deadline_seconds=min(whole, MONTH),
-        active_deadline_seconds=min(whole, WEEK),
-        item_timeout_seconds=max(1, min(math.ceil(limits.item_timeout_seconds), whole, WEEK)),
-        grace_seconds=max(1, min(math.ceil(limits.grace_seconds), 600)),
-    )
 
 
 class Connection:

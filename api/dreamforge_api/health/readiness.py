@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
-from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from dreamforge.errors import DreamForgeError
@@ -14,7 +13,6 @@ from dreamforge_api.bus import Bus
 from dreamforge_api.database import Database, NoSchema
 
 _WITHIN_SECONDS = 1.5
-_REVISION = text("SELECT version_num FROM alembic_version")
 
 
 class Check(NamedTuple):
@@ -49,7 +47,7 @@ class Readiness:
     async def _ask_database(self) -> str:
         """The schema's revision; empty when there is none."""
         try:
-            return str(await self._database.shared(_REVISION) or "")
+            return str(await self._database.shared(migrate.REVISION) or "")
         except NoSchema:
             return ""
 
@@ -64,9 +62,9 @@ class Readiness:
 
 def _schema(found: str) -> Check:
     needed = migrate.head()
-    if found == needed:
-        return Check("schema", True, f"at {found}")
-    return Check("schema", False, f"at {found or 'nothing'}, this code needs {needed}")
+    if not migrate.fits(found):
+        return Check("schema", False, f"at {found or 'nothing'}, this code needs {needed}")
+    return Check("schema", True, f"at {found}" if found == needed else f"at {found}, newer than this code's {needed}")
 
 
 async def _bounded(name: str, ask: Callable[[], Awaitable[str]]) -> Check:

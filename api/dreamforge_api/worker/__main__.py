@@ -12,7 +12,7 @@ import threading
 from dreamforge import settings, telemetry
 from dreamforge.crashpoints import CrashSettings, arm_from
 from dreamforge.errors import ConfigurationError
-from dreamforge_api.worker import health, registry_sync, retention, tasks, wiring
+from dreamforge_api.worker import health, registry_sync, retention, schema, tasks, wiring
 from dreamforge_api.worker.settings import WorkerSettings
 
 log = telemetry.logger("worker")
@@ -34,6 +34,21 @@ def _retention(worker: wiring.Worker, interval_seconds: float) -> None:
         log.exception("retention died")
 
 
+def _work(given: WorkerSettings, worker: wiring.Worker) -> None:
+    """All parts of it, until a signal."""
+    control = threading.Thread(target=_control, args=(worker,), name="control", daemon=True)
+    control.start()
+    if given.retention_interval_seconds:
+        keeper = (worker, given.retention_interval_seconds)
+        threading.Thread(target=_retention, args=keeper, name="retention", daemon=True).start()
+    if worker.registry is not None:
+        kept = (worker.registry, given.models_sync_seconds, worker.stop)
+        threading.Thread(target=registry_sync.run, args=kept, name="registry", daemon=True).start()
+    log.info("worker started", executor=given.executor)
+    worker.queue.run()
+    control.join(_CONTROL_ENDS_WITHIN)
+
+
 def main() -> int:
     """Run until a signal; 2 for a wrong setting."""
     try:
@@ -51,17 +66,9 @@ def main() -> int:
         health.serve(given.worker_host, given.worker_port, lambda: worker.control.last_sweep)
     signal.signal(signal.SIGTERM, worker.queue.on_signal)
     signal.signal(signal.SIGINT, worker.queue.on_signal)
-    control = threading.Thread(target=_control, args=(worker,), name="control", daemon=True)
-    control.start()
-    if given.retention_interval_seconds:
-        keeper = (worker, given.retention_interval_seconds)
-        threading.Thread(target=_retention, args=keeper, name="retention", daemon=True).start()
-    if worker.registry is not None:
-        kept = (worker.registry, given.models_sync_seconds, worker.stop)
-        threading.Thread(target=registry_sync.run, args=kept, name="registry", daemon=True).start()
-    log.info("worker started", executor=given.executor)
-    worker.queue.run()
-    control.join(_CONTROL_ENDS_WITHIN)
+    schema.wait(worker.engine, worker.stop)
+    if not worker.stop.is_set():
+        _work(given, worker)
     worker.engine.dispose()
     worker.redis.close()
     log.info("worker stopped")

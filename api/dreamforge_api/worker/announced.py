@@ -7,6 +7,7 @@ they are answered, so each of them may come twice, late, or for a job that is ov
 import json
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+from uuid import UUID
 
 from pydantic import ValidationError
 from sqlalchemy import Connection, Engine, Row
@@ -30,6 +31,7 @@ from dreamforge.models import BackendMode
 from dreamforge.renderjob.names import resource_name
 from dreamforge.spec import Labels, RenderParams, StrictModel
 from dreamforge_api.models.choice import SEED_IGNORED, NoModel, choose
+from dreamforge_api.worker import outcomes
 from dreamforge_api.worker.ingest import CLUSTER, finish
 from dreamforge_api.worker.retry import Decision, Then
 
@@ -49,7 +51,8 @@ class ModelRule:
 class Received(NamedTuple):
     """What became of an announcement. ``seq``: the job's newest event, when there is one more.
 
-    ``images_missing``: the cluster says the job succeeded, and no row tells of all its images.
+    ``images_missing``: the cluster says the job succeeded, and no row tells of all its images. ``decision``: how this
+    ended the job, ``seconds`` after its creation.
     """
 
     reception: Reception
@@ -57,6 +60,8 @@ class Received(NamedTuple):
     code: ErrorCode | None = None
     message: str = ""
     images_missing: bool = False
+    decision: Decision | None = None
+    seconds: float | None = None
 
 
 class _Given(StrictModel):
@@ -100,25 +105,30 @@ def _apply(connection: Connection, row: Row[Any], announcement: Announcement) ->
             return Received(Reception.RECORDED)
         case JobDeleted():
             remark(connection, announcement, Level.INFO, "renderjob.deleted", "the RenderJob was deleted")
-            return Received(Reception.RECORDED, finish(connection, job_id, JobState.CANCELED, STEP))
+            return end(connection, job_id, Decision(Then.CANCEL))
         case JobWaiting(level=level, reason=reason, message=message):
             return Received(Reception.RECORDED, remark(connection, announcement, level, reason, message))
         case JobEnded():
-            return _end(connection, row, announcement)
+            return _ended(connection, row, announcement)
 
 
-def _end(connection: Connection, row: Row[Any], ended: JobEnded) -> Received:
+def _ended(connection: Connection, row: Row[Any], ended: JobEnded) -> Received:
     if ended.outcome is EndedAs.SUCCEEDED:
         return Received(Reception.RECORDED, images_missing=True)
     if ended.outcome is EndedAs.CANCELED or row.cancel_requested:
-        return Received(Reception.RECORDED, finish(connection, ended.job_id, JobState.CANCELED, STEP))
+        return end(connection, ended.job_id, Decision(Then.CANCEL))
     failure = ended.failure or Failure(code=ErrorCode.INTERNAL, message="the cluster did not say why the job failed")
-    return Received(Reception.RECORDED, fail(connection, ended, failure), failure.code)
+    return end(connection, ended.job_id, Decision(Then.FAIL, failure))
 
 
-def fail(connection: Connection, announcement: Announcement, failure: Failure) -> int | None:
-    """End the job as failed; the ``seq`` of its terminal event."""
-    return finish(connection, announcement.job_id, JobState.FAILED, STEP, Decision(Then.FAIL, failure))
+def end(connection: Connection, job_id: UUID, decision: Decision) -> Received:
+    """End the job, unless it is over: as canceled, or as failed."""
+    failure = decision.failure
+    seq = finish(connection, job_id, JobState.FAILED if failure else JobState.CANCELED, STEP, decision)
+    received = Received(Reception.RECORDED, seq, failure.code if failure else None)
+    if seq is None:
+        return received
+    return received._replace(decision=decision, seconds=outcomes.age(connection, job_id))
 
 
 def remark(connection: Connection, announcement: Announcement, level: Level, code: str, message: str) -> int | None:
@@ -150,8 +160,8 @@ def _register(connection: Connection, told: JobRegistered, rule: ModelRule) -> R
 def _without_model(connection: Connection, told: JobRegistered, given: _Given, message: str) -> Received:
     """The job is listed, as failed: who applied it finds out by every way there is."""
     connection.execute(announced.REGISTER, _columns(told, given, told.model_id or "unknown", []))
-    seq = fail(connection, told, Failure(code=ErrorCode.UNKNOWN_MODEL, message=message))
-    return Received(Reception.UNKNOWN_MODEL, seq, ErrorCode.UNKNOWN_MODEL, message)
+    decision = Decision(Then.FAIL, Failure(code=ErrorCode.UNKNOWN_MODEL, message=message))
+    return end(connection, told.job_id, decision)._replace(reception=Reception.UNKNOWN_MODEL, message=message)
 
 
 def _columns(told: JobRegistered, given: _Given, model_id: str, warnings: list[str]) -> dict[str, object]:

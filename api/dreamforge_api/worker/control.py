@@ -21,6 +21,7 @@ from dreamforge.jobs import JobState
 from dreamforge.spec import Limits
 from dreamforge_api import metrics
 from dreamforge_api.execution.base import Executor, Liveness, Refused, TryLater, Unreachable
+from dreamforge_api.worker import outcomes
 from dreamforge_api.worker.ingest import finish
 from dreamforge_api.worker.lost import STEP, Search
 from dreamforge_api.worker.models import render_spec
@@ -98,7 +99,7 @@ class ControlLoop:
                         self._dispatch_one(connection, row)
                     except TryLater as error:
                         log.info("put off", executor=self._executor.kind, error=str(error))
-                        connection.execute(dispatch.DEFER, {"job_id": row.id})
+                        connection.execute(dispatch.DEFER, {"job_id": row.id, "kind": self._executor.kind})
                         refusals.append(error)
                         if isinstance(error, Unreachable) or len(refusals) == self._policy.refusals:
                             break
@@ -128,8 +129,8 @@ class ControlLoop:
         with self._reads.connect() as connection:
             asked = connection.execute(dispatch.CANCELS).all()
         for row in asked:
-            if not self._stops_by_itself(row) and self._end(row.id, JobState.CANCELED):
-                metrics.CANCELS.labels("control").inc()
+            if not self._stops_by_itself(row):
+                self._end(row.id, JobState.CANCELED)
         return len(asked)
 
     def release(self) -> int:
@@ -177,12 +178,12 @@ class ControlLoop:
         """End jobs whose deadline passed; how many."""
         with self._reads.connect() as connection:
             overdue = connection.execute(dispatch.OVERDUE, {"limit": self._policy.batch}).all()
+        failure = Failure(code=ErrorCode.JOB_TIMEOUT, message="the job's deadline passed before it was done")
+        answers = True
         for row in overdue:
-            if not self._executor.retries_itself:  # a cluster may be away for long; `release` stops its jobs
-                self._executor.cancel(row.id, row.ref)
-            failure = Failure(code=ErrorCode.JOB_TIMEOUT, message="the job's deadline passed before it was done")
             if self._end(row.id, JobState.FAILED, failure):
                 metrics.DEADLINES.labels("job").inc()
+                answers = answers and self._stop(row)
         return len(overdue)
 
     def expire_queued(self) -> int:
@@ -195,12 +196,25 @@ class ControlLoop:
             stale = connection.execute(dispatch.QUEUED_TOO_LONG, bounds).all()
         message = f"the job waited longer than {seconds:g} s for a runner (DF_QUEUE_TIMEOUT_SECONDS)"
         failure = Failure(code=ErrorCode.JOB_TIMEOUT, message=message)
+        answers = True
         for row in stale:
             # Ended first: a job that has just started must not meet a cancel nobody asked for.
             if self._end(row.id, JobState.FAILED, failure, sources=frozenset({JobState.QUEUED})):
                 metrics.DEADLINES.labels("queue").inc()
-                self._executor.cancel(row.id, row.ref)
+                answers = answers and self._stop(row)
         return len(stale)
+
+    def _stop(self, row: Row[Any]) -> bool:
+        """Tell the executor of a job that ran out of time and is over, whether it hears of it or not: the events of a
+        runner that was not told are refused, which stops it. False: nobody answers, so nobody need be told more."""
+        if self._executor.retries_itself:
+            return True  # `release` stops it, as often as it takes
+        try:
+            self._executor.cancel(row.id, row.ref)
+        except TryLater as error:
+            log.info("not told of the job's end", job_id=str(row.id), error=str(error))
+            return not isinstance(error, Unreachable)
+        return True
 
     def find_lost(self) -> int:
         """Look into dispatched jobs that fell silent; how many were lost."""
@@ -208,7 +222,10 @@ class ControlLoop:
 
     def _fail(self, connection: Connection, job_id: UUID, failure: Failure) -> None:
         metrics.ERRORS.labels(failure.code).inc()
-        seq = finish(connection, job_id, JobState.FAILED, STEP, Decision(Then.FAIL, failure))
+        connection.execute(dispatch.OFFERED, {"job_id": job_id, "kind": self._executor.kind})
+        decision = Decision(Then.FAIL, failure)
+        seq = finish(connection, job_id, JobState.FAILED, STEP, decision)
+        outcomes.note(job_id, decision, again="", by="control", seconds=outcomes.age(connection, job_id))
         self._tell(job_id, seq)
 
     def _end(
@@ -221,10 +238,14 @@ class ControlLoop:
     ) -> bool:
         """End the job, if it is still live (or in ``sources``); whether this call did."""
         with self._engine.begin() as connection:
-            decision = None if failure is None else Decision(Then.FAIL, failure)
+            decision = Decision(Then.CANCEL) if failure is None else Decision(Then.FAIL, failure)
+            connection.execute(dispatch.OFFERED, {"job_id": job_id, "kind": self._executor.kind})
             seq = finish(connection, job_id, target, STEP, decision, sources=sources)
-        if failure is not None and seq is not None:
-            metrics.ERRORS.labels(failure.code).inc()
+            seconds = outcomes.age(connection, job_id)
+        if seq is not None:
+            outcomes.note(job_id, decision, again="", by="control", seconds=seconds)
+            if failure is not None:
+                metrics.ERRORS.labels(failure.code).inc()
         self._tell(job_id, seq)
         return seq is not None
 

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from pydantic import ValidationError
 from sqlalchemy import Engine
@@ -15,10 +16,10 @@ from dreamforge.events import Failure
 from dreamforge.jobs import StepName
 from dreamforge.storage.base import Storage, StorageError
 from dreamforge_api import metrics
-from dreamforge_api.worker import announced, recovery
+from dreamforge_api.worker import announced, outcomes, recovery
 from dreamforge_api.worker.announced import ModelRule, Received
 from dreamforge_api.worker.ingest import BadBatch, ingest_batch
-from dreamforge_api.worker.retry import RetryPolicy
+from dreamforge_api.worker.retry import Decision, RetryPolicy, Then
 from dreamforge_api.worker.signals import Signals
 
 log = telemetry.logger("announced")
@@ -80,12 +81,13 @@ class Listener:
                 return Received(Reception.OVER)
             found = ingest_batch(self._engine, batch, self._policy)
             log.warning("images that no runner told of were found in the store", verdict=found.verdict.value)
-            return Received(Reception.RECORDED, found.job_seq or None)
+            seconds = None if found.created is None else (datetime.now(UTC) - found.created).total_seconds()
+            return Received(Reception.RECORDED, found.job_seq or None, decision=found.decision, seconds=seconds)
         except (recovery.NotWhole, JobError) as error:
             message = f"the cluster reports success, but {error}"
-            failure = Failure(code=ErrorCode.STORAGE_ERROR, message=message)
+            decision = Decision(Then.FAIL, Failure(code=ErrorCode.STORAGE_ERROR, message=message))
         with self._engine.begin() as connection:
-            return Received(Reception.RECORDED, announced.fail(connection, told, failure), failure.code, message)
+            return announced.end(connection, told.job_id, decision)._replace(message=message)
 
     def _answer(self, told: Announcement, done: Received) -> None:
         answer = Answer(uid=told.uid, type=told.type, reception=done.reception, code=done.code, message=done.message)
@@ -95,6 +97,8 @@ class Listener:
         metrics.ANNOUNCEMENTS.labels(told.type, done.reception.value).inc()
         if done.code is not None and done.seq is not None:
             metrics.ERRORS.labels(done.code).inc()
+        if done.decision is not None:
+            outcomes.note(told.job_id, done.decision, again="failure", by=None, seconds=done.seconds)
         if done.reception.refused:
             log.warning("a RenderJob is refused", reception=done.reception.value, reason=done.message)
 

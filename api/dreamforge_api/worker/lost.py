@@ -84,8 +84,9 @@ class Search:
             else:
                 decision = Decision(Then.CANCEL)
                 seq = finish(connection, job_id, JobState.CANCELED, STEP)
+            seconds = outcomes.age(connection, job_id)
         log.warning("a cluster's job ended unseen", job_id=str(job_id), then=decision.then)
-        outcomes.note(job_id, decision, again="", by="control")
+        outcomes.note(job_id, decision, again="", by="control", seconds=seconds)
         self._tell(job_id, seq)
         return True
 
@@ -96,29 +97,34 @@ class Search:
             row = connection.execute(dispatch.LOCK_SILENT, bounds).one_or_none()
             if row is None:
                 return False
-            if row.status == JobState.QUEUED:
-                # No runner ever reported: the message was lost, not an attempt.
-                decision = Decision(Then.AGAIN)
-            else:
-                failure = Failure(code=ErrorCode.RUNNER_LOST, message="the runner vanished while it had the job")
-                standing = Standing(row.failures, row.cancel_requested, row.completed, row.item_count)
-                decision = after_failure(failure, standing, self._retry)
-                connection.execute(dispatch.LOSE_ATTEMPTS, {"job_id": job_id})
+            # No attempt was open: the message was lost, or sent while a runner that had stopped was still leaving.
+            runner_lost = connection.execute(dispatch.LOSE_ATTEMPTS, {"job_id": job_id}).rowcount > 0
+            decision = self._decide(row, runner_lost=runner_lost)
             seq = self._follow(connection, job_id, decision)
-        log.warning("lost a job's runner", job_id=str(job_id), then=decision.then)
-        if row.status != JobState.QUEUED:
+            seconds = outcomes.age(connection, job_id)
+        what = "lost_runner" if runner_lost else "lost_message"
+        log.warning("a silent job has no runner", job_id=str(job_id), cause=what, then=decision.then)
+        if runner_lost:
             metrics.RUNNERS_LOST.inc()
-        again = "lost_message" if row.status == JobState.QUEUED else "lost_runner"
-        outcomes.note(job_id, decision, again=again, by="control")
+        outcomes.note(job_id, decision, again=what, by="control", seconds=seconds)
         self._tell(job_id, seq)
         return True
+
+    def _decide(self, row: Row[Any], *, runner_lost: bool) -> Decision:
+        """A lost message is nobody's failure, so it doesn't count."""
+        if not runner_lost:
+            return Decision(Then.CANCEL if row.cancel_requested else Then.AGAIN)
+        failure = Failure(code=ErrorCode.RUNNER_LOST, message="the runner vanished while it had the job")
+        standing = Standing(row.failures, row.cancel_requested, row.completed, row.item_count)
+        return after_failure(failure, standing, self._retry)
 
     def _follow(self, connection: Connection, job_id: UUID, decision: Decision) -> int | None:
         if decision.then is Then.AGAIN:
             parameters = {"job_id": job_id, "counted": decision.counted, "delay": decision.delay}
             connection.execute(ingest.DISPATCH_AGAIN, parameters)
-            note = {"job_id": job_id, "step": STEP, "level": Level.WARNING.value, "code": "runner.lost"}
-            message = "the runner was lost; the job is handed out again"
+            code, what = ("runner.lost", "runner") if decision.counted else ("message.lost", "message to a runner")
+            note = {"job_id": job_id, "step": STEP, "level": Level.WARNING.value, "code": code}
+            message = f"the {what} was lost; the job is handed out again"
             return connection.execute(dispatch.NOTE, {**note, "message": message}).scalar_one_or_none()
         if decision.then is Then.CANCEL:
             return finish(connection, job_id, JobState.CANCELED, STEP)

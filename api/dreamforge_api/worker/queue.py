@@ -91,11 +91,13 @@ class IngestWorker(SimpleWorker):
             for function, messages in groupby(waiting, key=lambda job: job.func_name):
                 tasks.take(function, [job.args[0] for job in messages])
         except Exception:
+            if self._stop_requested:
+                # Nothing needs to be wrong with them: whoever is told to stop waits for no database. They stay in
+                # hand, and the next worker takes them as it does a killed one's.
+                log.warning("batches are left to the next worker", messages=len(waiting))
+                return
             log.exception("batches can't be ingested together", messages=len(waiting))
-            # One by one and RQ's own way (ingest may repeat anything): what fails again is filed, with its reason,
-            # with the dead letters; what does not is committed.
-            for job in waiting:
-                super().execute_job(job, queue)
+            self._ingest_singly(waiting, queue)
             return
         reach(CrashPoint.INGEST_ACKED)
         with self.connection.pipeline(transaction=False) as pipe:
@@ -103,6 +105,14 @@ class IngestWorker(SimpleWorker):
                 pipe.lrem(queue.intermediate_queue_key, 1, job.id)
                 pipe.delete(job.key)
             pipe.execute()
+
+    def _ingest_singly(self, waiting: list[Job], queue: Queue) -> None:
+        """RQ's own way (ingest may repeat anything): what fails again is filed, with its reason, with the dead
+        letters; what does not is committed. A stop leaves the rest to the next worker."""
+        for job in waiting:
+            if self._stop_requested:
+                return
+            super().execute_job(job, queue)
 
 
 class IngestQueue:

@@ -18,6 +18,9 @@ class RetryPolicy:
     first_delay: float = 2.0
     longest_delay: float = 60.0
     jitter: float = 0.2
+    #: Before the attempt after a stop. The runner that leaves keeps its lease until it knows that its last word is
+    #: safe; until then the job can't be handed to another.
+    stop_delay: float = 1.0
 
     def tries(self, code: ErrorCode) -> int:
         """How many attempts a job gets when the latest ended with ``code``."""
@@ -69,7 +72,7 @@ def after(outcome: Outcome, failure: Failure | None, job: Standing, policy: Retr
     """Decide what follows an attempt that said how it ended.
 
     A success that was committed wins over a cancel that came late; a cancel wins over everything else. A stop
-    (eviction, shutdown) is tried again at once and never counts.
+    (eviction, shutdown) is tried again soon and never counts.
     """
     if outcome is Outcome.SUCCEEDED:
         if job.completed == job.count:
@@ -81,7 +84,7 @@ def after(outcome: Outcome, failure: Failure | None, job: Standing, policy: Retr
     if job.cancel_requested:
         return Decision(Then.CANCEL)
     if outcome in (Outcome.STOPPED, Outcome.CANCELED):
-        return Decision(Then.AGAIN)
+        return Decision(Then.AGAIN, delay=0.0 if job.retried_by_cluster else policy.stop_delay)
     if failure is None:
         failure = Failure(code=ErrorCode.INTERNAL, message="the runner failed without saying why")
     return after_failure(failure, job, policy)

@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import Field
 
 from dreamforge.models import BackendMode
+from dreamforge.renderjob.spec import LabelName
 from dreamforge.storage.settings import StorageSettings
 
 
@@ -55,8 +56,8 @@ class WorkerSettings(RetentionSettings):
         validation_alias="KUBECONFIG",
         description="The cluster and its login; unset: the pod's service account.",
     )
-    kueue_queue: str | None = Field(
-        None, max_length=63, description="Kueue LocalQueue of jobs that come by REST; unset: none."
+    kueue_queue: LabelName | None = Field(
+        None, description="Kueue LocalQueue of jobs that come by REST; unset: none."
     )
     runner_backend: BackendMode = Field(
         BackendMode.AUTO, description="Which model a RenderJob gets that names none: the same as the API's."

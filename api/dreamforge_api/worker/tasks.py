@@ -6,7 +6,7 @@ RQ imports the functions at the end by name (:data:`dreamforge.transport.names.I
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from pydantic import ValidationError
@@ -78,7 +78,8 @@ class Ingestor:
                 reason = str(error.orig).partition("\n")[0]
                 raise ingest.BadBatch(f"the database refuses the batch: {reason}") from None
             except (DBAPIError, PoolTimeout) as error:
-                log.warning("the database is away; the batch waits", error=str(error.args[0] if error.args else ""))
+                said = str(error.args[0] if error.args else "").partition("\n")[0]
+                log.warning("the database is away; the batch waits", error=said)
                 if self._stop.wait(_BACKOFF_SECONDS):
                     raise  # the runner still holds these events and sends them again
 
@@ -98,7 +99,8 @@ class Ingestor:
             _count_gpu(done)
         if done.changes.finished is not None and done.decision is not None:
             again = "failure" if done.decision.counted else "stop"
-            outcomes.note(batch.job_id, done.decision, again=again, by="runner")
+            age = _age(done.changes.finished.ts, done.created)
+            outcomes.note(batch.job_id, done.decision, again=again, by="runner", seconds=age)
             _count_finish(done)
 
 
@@ -147,10 +149,11 @@ def _count_finish(done: ingest.Ingested) -> None:
     if finished.failure is not None:
         metrics.ERRORS.labels(finished.failure.code).inc()
         metrics.ITEMS.labels("failed").inc()
-    state = {Then.SUCCEED: "succeeded", Then.FAIL: "failed", Then.CANCEL: "canceled"}.get(done.decision.then)
     log.info("attempt ended", outcome=finished.outcome, then=done.decision.then)
-    if state is not None and done.created is not None:
-        metrics.JOB_DURATION.labels(state).observe(max((finished.ts - done.created).total_seconds(), 0.0))
+
+
+def _age(ended: datetime, created: datetime | None) -> float | None:
+    return None if created is None else (ended - created).total_seconds()
 
 
 Takes = Callable[[Sequence[str]], None]

@@ -33,11 +33,16 @@ UPDATE jobs SET dispatched_at = now(), last_seen_at = now(), executor_kind = :ki
 WHERE id = :job_id
 """)
 
-#: A job that the executor would not take: it is asked again ever more rarely, so that it is in nobody's way.
+#: A job that the executor would not take: it is asked again ever more rarely, so that it is in nobody's way. It may
+#: have kept something all the same, so the row says who was asked.
 DEFER: TextClause = text("""
-UPDATE jobs SET next_dispatch_at = now() + LEAST(interval '30 s', (now() - COALESCE(last_seen_at, created_at)) / 10)
+UPDATE jobs SET executor_kind = :kind,
+  next_dispatch_at = now() + LEAST(interval '30 s', (now() - COALESCE(last_seen_at, created_at)) / 10)
 WHERE id = :job_id
 """)
+
+#: A job that the control loop ends. Its executor may have been asked by a worker that died before it could say so.
+OFFERED: TextClause = text("UPDATE jobs SET executor_kind = :kind WHERE id = :job_id AND executor_kind IS NULL")
 
 #: Live jobs whose cancel was asked; ``asked_seconds`` ago.
 CANCELS: TextClause = text("""

@@ -37,6 +37,7 @@ def open_engine(url: str, *, pool_size: int = 4, statement_timeout_ms: int = 30_
         parse_url(url),
         pool_size=pool_size,
         max_overflow=0,
+        hide_parameters=True,  # an error's text may reach a log, and prompts are parameters
         pool_timeout=POOL_TIMEOUT,
         connect_args=_options(statement_timeout_ms, lock_timeout_ms=10_000),
     )
@@ -57,6 +58,7 @@ def open_async_engine(url: str, *, pool_size: int = 10, statement_timeout_ms: in
         isolation_level="AUTOCOMMIT",
         pool_size=pool_size,
         max_overflow=0,
+        hide_parameters=True,  # an error's text may reach a log, and prompts are parameters
         pool_timeout=POOL_TIMEOUT,
         connect_args=async_options(statement_timeout_ms),
         json_deserializer=from_json,  # half the time of the standard library's, for every event of a replay

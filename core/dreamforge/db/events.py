@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import psycopg
 from sqlalchemy import Connection, Select, TextClause, select, text
+from sqlalchemy.exc import DBAPIError
 
 from dreamforge.db.tables import events
 
@@ -64,10 +65,20 @@ def copy_rows(connection: Connection, job_id: UUID, step: str, rows: Iterable[Ev
     """Append many rows inside ``connection``'s transaction.
 
     COPY writes a batch of 200 in two thirds of the time an INSERT takes. It knows no ON CONFLICT: the caller holds
-    the job row's lock and has left out what is there already; the unique index turns a mistake into an error.
+    the job row's lock and has left out what is there already; the unique index turns a mistake into an error. Raises
+    what SQLAlchemy raises for any other statement.
     """
     driver = connection.connection.driver_connection
     assert isinstance(driver, psycopg.Connection)  # noqa: S101 - engine.py admits no other driver
+    try:
+        _copy(driver, job_id, step, rows)
+    except psycopg.Error as error:
+        # The first line only: the context after it may quote the row, and a prompt with it.
+        told = type(error)(str(error).partition("\n")[0])
+        raise DBAPIError.instance("COPY events", None, told, psycopg.Error) from None
+
+
+def _copy(driver: psycopg.Connection[Any], job_id: UUID, step: str, rows: Iterable[EventRow]) -> None:
     with driver.cursor() as cursor, cursor.copy(_COPY) as copy:
         for row in rows:
             copy.write_row((job_id, step, *row))

@@ -62,6 +62,8 @@ UNKNOWN_GPU = """COALESCE(attempts.gpu, jsonb_build_object('source', 'none', 'st
 
 #: End a job that is in one of ``sources``: job, step, open items and attempts, an ``error`` event when there is an
 #: error, and the one terminal ``state`` event. No row back means the job was not in ``sources``.
+#: An executor may keep something for a job whose ``submit`` was refused, not answered, or not noted by a worker that
+#: died: it counts as dispatched, so that it is released. Nobody knows who was asked for a canceled one.
 FINISH: TextClause = text(f"""
 WITH old AS (SELECT id, status FROM jobs WHERE id = :job_id FOR UPDATE),
 moved AS (
@@ -69,6 +71,8 @@ moved AS (
     progress = CASE WHEN :status = 'succeeded' THEN 1 ELSE progress END,
     error_code = :error_code, error_message = :error_message,
     error_retryable = :error_retryable, error_item_index = :error_item_index,
+    dispatched_at = CASE WHEN :status = 'canceled' OR executor_kind = 'kubernetes'
+                         THEN COALESCE(dispatched_at, now()) ELSE dispatched_at END,
     last_seq = last_seq + CASE WHEN CAST(:error_code AS text) IS NULL THEN 1 ELSE 2 END
   FROM old WHERE jobs.id = old.id AND old.status = ANY(CAST(:sources AS text[]))
   RETURNING jobs.id, jobs.last_seq, jobs.attempt, old.status AS previous),
@@ -95,6 +99,11 @@ SELECT id, last_seq, now(), 'state', :step, attempt, 'info', 'job.' || :status,
        jsonb_build_object('status', CAST(:status AS text), 'previous', previous, 'attempt', attempt)
 FROM moved RETURNING seq
 """)
+
+#: Seconds from a job's creation to its end, or to now.
+AGE: TextClause = text(
+    "SELECT EXTRACT(epoch FROM COALESCE(finished_at, now()) - created_at) FROM jobs WHERE id = :job_id"
+)
 
 
 def finish_parameters(

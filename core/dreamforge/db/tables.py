@@ -45,7 +45,8 @@ metadata = MetaData(
 _TERMINAL = one_of("status", TERMINAL_STATES)
 #: Jobs that killed their runner for good and that nobody has dealt with yet. An index is built on these words.
 DEAD_LETTER = f"status = 'failed' AND {one_of('error_code', POISONOUS)} AND dead_handled_at IS NULL"
-#: Ended jobs that an executor may still keep something for. An index is built on these words.
+#: Ended jobs that an executor may still keep something for; ``FINISH`` gives those without a ``dispatched_at`` one
+#: of which that can't be ruled out. An index is built on these words.
 UNRELEASED = f"{_TERMINAL} AND dispatched_at IS NOT NULL AND (status = 'canceled' OR executor_kind = 'kubernetes')"
 
 jobs = Table(

@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from prometheus_client import REGISTRY
 from redis import Redis
 from redis.client import PubSub
 from rq import Queue
@@ -251,6 +252,34 @@ def test_the_clusters_verdict_ends_what_no_runner_could(cluster: Cluster) -> Non
     cluster.say(mine.registered(), mine.ended(EndedAs.FAILED, failure))
     job = cluster.job(mine.job_id)
     assert (job["status"], job["error_code"], job["error_message"]) == ("failed", "runner_lost", failure.message)
+
+
+def test_jobs_that_a_cluster_ends_are_counted_as_all_others_are(cluster: Cluster) -> None:
+    def seen() -> dict[str, float]:
+        took = "dreamforge_job_duration_seconds_count"
+        found = {state: counted(took, status=state) for state in ("succeeded", "failed", "canceled")}
+        dead = counted("dreamforge_dead_jobs_total", code="runner_lost")
+        return {**found, "dead": dead, "forced": counted("dreamforge_cancels_total", by="control")}
+
+    before = seen()
+    lost, deleted, unknown, found, empty = (Object(name=name) for name in ("lost", "deleted", "unknown", "f", "e"))
+    failure = Failure(code=ErrorCode.RUNNER_LOST, message="killed twice")
+    cluster.say(lost.registered(), lost.ended(EndedAs.FAILED, failure), lost.ended(EndedAs.FAILED, failure))
+    cluster.say(deleted.registered(), deleted.deleted(), deleted.ended(EndedAs.CANCELED))
+    cluster.say(unknown.registered(model_id="no-such"))
+    cluster.say(empty.registered(), empty.ended(EndedAs.SUCCEEDED))
+    cluster.say(found.registered({"prompt": PROMPT, "count": 1}))
+    put_images(cluster, found.job_id, 1)
+    cluster.say(found.ended(EndedAs.SUCCEEDED), found.ended(EndedAs.SUCCEEDED))
+    after = seen()
+    assert {name: after[name] - before[name] for name in before} == {
+        "succeeded": 1, "failed": 3, "canceled": 1, "dead": 1, "forced": 0,
+    }  # fmt: skip
+
+
+def counted(metric: str, **labels: str) -> float:
+    """A counter of this process as it stands."""
+    return REGISTRY.get_sample_value(metric, labels) or 0.0
 
 
 def test_a_cancel_that_was_asked_for_wins_over_a_failure(cluster: Cluster) -> None:

@@ -4,53 +4,18 @@ from datetime import timedelta
 from uuid import UUID
 
 import pytest
-from prometheus_client import REGISTRY
 from sqlalchemy import Engine, text
 
 from dreamforge.db import jobs as job_statements
 from dreamforge.events import Outcome
 from dreamforge.jobs import JobState
-from dreamforge.spec import Limits, RenderSpec
+from dreamforge.spec import RenderSpec
 from dreamforge_api.execution.base import Liveness, Refused, TryLater, Unreachable
 from dreamforge_api.execution.memory import MemoryExecutor
-from dreamforge_api.worker.control import ControlLoop
 from dreamforge_api.worker.ingest import ingest_batch
-from dreamforge_api.worker.policy import ControlPolicy
 from dreamforge_api.worker.retry import RetryPolicy
+from tests.integration.worker.control_kit import Harness, age, counted, make_due, on_a_cluster
 from tests.jobs import Runner, create, rows
-
-
-class Harness:
-    """A loop, its executor, and what it announced."""
-
-    def __init__(self, engine: Engine, executor: MemoryExecutor | None = None, **policy: float | int) -> None:
-        self.engine = engine
-        self.executor = executor or MemoryExecutor()
-        self.announced: list[UUID] = []
-        self.retry = RetryPolicy(first_delay=0.0, jitter=0.0)
-        bounds = {"silence_seconds": 0.0, "cancel_seconds": 0.0, **policy}
-        self.loop = ControlLoop(
-            engine,
-            self.executor,
-            lambda job_id, seq: self.announced.append(job_id),
-            policy=ControlPolicy(**bounds),  # type: ignore[arg-type]  # a test's shorthand
-            retry=self.retry,
-            limits=Limits(),
-        )
-
-    def job(self, job_id: UUID) -> dict[str, object]:
-        return rows(self.engine, "SELECT * FROM jobs WHERE id = :id", id=job_id)[0]
-
-    def cancel(self, job_id: UUID) -> None:
-        with self.engine.begin() as connection:
-            connection.execute(job_statements.REQUEST_CANCEL, {"job_id": job_id})
-
-
-@pytest.fixture
-def harness(engine: Engine) -> Harness:
-    with engine.begin() as connection:
-        connection.exec_driver_sql("TRUNCATE jobs CASCADE")
-    return Harness(engine)
 
 
 def test_waiting_jobs_are_handed_out_oldest_first_and_once(harness: Harness) -> None:
@@ -98,18 +63,6 @@ class PutsOff(MemoryExecutor):
         if spec.job_id in self.never:
             raise self.error("an object of this name is being deleted")
         return super().submit(spec)
-
-
-def make_due(harness: Harness) -> None:
-    with harness.engine.begin() as connection:
-        connection.exec_driver_sql("UPDATE jobs SET next_dispatch_at = now()")
-
-
-def age(harness: Harness, ids: list[UUID]) -> None:
-    """They have been waiting for an hour."""
-    with harness.engine.begin() as connection:
-        statement = text("UPDATE jobs SET created_at = created_at - interval '1 h' WHERE id = ANY(:ids)")
-        connection.execute(statement, {"ids": ids})
 
 
 def test_a_job_that_is_put_off_holds_up_no_other(engine: Engine, harness: Harness) -> None:
@@ -234,6 +187,55 @@ def test_a_vanished_runner_counts_and_the_job_fails_after_two(harness: Harness) 
     assert states == [{"status": "lost"}]
 
 
+def stop_while_handed_out_again(harness: Harness, job_id: UUID, number: int) -> None:
+    """The runner says that it stopped; the job is handed out while its lease still stands, and then that goes."""
+    harness.executor.start(job_id)
+    runner = Runner(job_id, f"run-{number}")
+    batch = runner.batch(runner.started(), runner.finished(Outcome.STOPPED))
+    ingest_batch(harness.engine, batch, harness.retry)
+    assert harness.loop.dispatch() == 1
+    assert harness.executor.liveness(job_id, None) is Liveness.ALIVE, "nothing was sent"
+    harness.executor.vanish(job_id)
+
+
+def test_a_runner_that_stopped_is_no_lost_one_however_often(harness: Harness) -> None:
+    lost = counted("dreamforge_runner_lost_total")
+    again = counted("dreamforge_redispatches_total", reason="lost_message")
+    job_id = create(harness.engine)
+    assert harness.loop.dispatch() == 1
+    for number in (1, 2, 3):
+        stop_while_handed_out_again(harness, job_id, number)
+        assert harness.loop.find_lost() == 1
+        job = harness.job(job_id)
+        assert (job["status"], job["failures"], job["dispatched_at"]) == ("running", 0, None)
+        assert harness.loop.dispatch() == 1
+        assert harness.executor.liveness(job_id, None) is Liveness.WAITING
+    assert counted("dreamforge_runner_lost_total") == lost
+    assert counted("dreamforge_redispatches_total", reason="lost_message") == again + 3
+    told = rows(harness.engine, "SELECT code FROM events WHERE job_id = :id AND code LIKE '%.lost'", id=job_id)
+    assert told == [{"code": "message.lost"}] * 3
+
+
+def test_a_canceled_job_whose_runner_stopped_is_not_handed_out_again(harness: Harness) -> None:
+    job_id = create(harness.engine)
+    harness.loop.dispatch()
+    stop_while_handed_out_again(harness, job_id, 1)
+    harness.cancel(job_id)
+    assert harness.loop.find_lost() == 1
+    assert harness.job(job_id)["status"] == "canceled"
+
+
+def test_a_stopped_runner_has_time_to_let_go_before_the_job_is_handed_out(harness: Harness) -> None:
+    job_id = create(harness.engine)
+    harness.loop.dispatch()
+    runner = Runner(job_id)
+    batch = runner.batch(runner.started(), runner.finished(Outcome.STOPPED))
+    ingest_batch(harness.engine, batch, RetryPolicy(stop_delay=3600.0))
+    assert harness.loop.dispatch() == 0
+    make_due(harness)
+    assert harness.loop.dispatch() == 1
+
+
 def test_a_living_or_waiting_job_is_left_alone(harness: Harness) -> None:
     running, waiting = create(harness.engine), create(harness.engine)
     harness.loop.dispatch()
@@ -354,133 +356,72 @@ def test_lost_runners_redispatches_and_dead_jobs_are_counted(harness: Harness) -
     }  # fmt: skip
 
 
-def counted(metric: str, **labels: str) -> float:
-    """A counter of this process as it stands."""
-    return REGISTRY.get_sample_value(metric, labels) or 0.0
+def test_every_job_that_the_loop_ends_is_in_the_durations(engine: Engine, harness: Harness) -> None:
+    class Strict(MemoryExecutor):
+        def submit(self, spec: RenderSpec) -> str:
+            raise Refused("another object has this name")
 
+    def seen() -> list[float]:
+        return [counted("dreamforge_job_duration_seconds_count", status=state) for state in ("failed", "canceled")]
 
-def _on_a_cluster(harness: Harness, **policy: float) -> Harness:
-    executor = MemoryExecutor(retries_itself=True)
-    executor.kind = "kubernetes"
-    return Harness(harness.engine, executor, **policy)
+    failed, canceled = seen()
+    create(engine, deadline=timedelta(seconds=-1))
+    assert (harness.loop.expire(), harness.loop.expire()) == (1, 0)
+    assert seen() == [failed + 1, canceled]
 
+    create(engine)
+    Harness(engine, Strict()).loop.dispatch()
+    assert seen() == [failed + 2, canceled]
 
-def test_a_clusters_job_that_somebody_took_away_is_canceled_and_not_made_again(harness: Harness) -> None:
-    job_id = create(harness.engine)
-    cluster = _on_a_cluster(harness)
+    harness.cancel(create(engine))
+    assert harness.loop.cancel() == 1
+    assert seen() == [failed + 2, canceled + 1]
+
+    cluster = on_a_cluster(harness, forsaken_seconds=0)
+    forsaken, taken_away = create(engine), create(engine)
     cluster.loop.dispatch()
-    assert cluster.loop.find_lost() == 0
-    del cluster.executor.jobs[job_id]
-    assert cluster.loop.find_lost() == 1
-    assert cluster.job(job_id)["status"] == "canceled"
-    assert cluster.loop.dispatch() == 0
+    cluster.executor.vanish(forsaken)
+    del cluster.executor.jobs[taken_away]
+    assert cluster.loop.find_lost() == 2
+    assert seen() == [failed + 3, canceled + 2]
 
 
-def test_a_clusters_job_that_ended_there_waits_for_word_of_it_and_then_fails(harness: Harness) -> None:
-    job_id = create(harness.engine)
-    patient, impatient = _on_a_cluster(harness, forsaken_seconds=60), _on_a_cluster(harness, forsaken_seconds=0)
-    for cluster in (patient, impatient):
-        cluster.loop.dispatch()
-        cluster.executor.vanish(job_id)
-    assert patient.loop.find_lost() == 0
-    assert impatient.loop.find_lost() == 1
-    job = impatient.job(job_id)
-    assert (job["status"], job["error_code"]) == ("failed", "runner_lost")
+def test_how_long_a_job_took_is_counted_from_its_creation(engine: Engine, harness: Harness) -> None:
+    job_id = create(engine, deadline=timedelta(seconds=-1))
+    age(harness, [job_id])
+    before = counted("dreamforge_job_duration_seconds_sum", status="failed")
+    assert harness.loop.expire() == 1
+    assert counted("dreamforge_job_duration_seconds_sum", status="failed") - before >= 3600
 
 
-def test_what_a_cluster_keeps_for_an_ended_job_is_released_once_it_ended_there_too(harness: Harness) -> None:
-    job_id = create(harness.engine)
-    cluster = _on_a_cluster(harness, release_seconds=0.0)
-    cluster.loop.dispatch()
-    cluster.executor.start(job_id)
-    runner = Runner(job_id)
-    batch = runner.batch(runner.started(), runner.stored(0), runner.finished(Outcome.SUCCEEDED, done=1))
-    ingest_batch(cluster.engine, batch, cluster.retry)
-    assert cluster.loop.release() == 1
-    assert cluster.executor.released == set()
-    assert cluster.executor.canceled == set()
-    cluster.executor.vanish(job_id)
-    assert cluster.loop.release() == 1
-    assert cluster.executor.released == {job_id}
-    assert cluster.loop.release() == 0
+class Deaf(MemoryExecutor):
+    """Can't be told of a cancel."""
 
-
-def test_a_cluster_is_told_to_stop_a_job_whose_deadline_passed_even_if_it_was_away(harness: Harness) -> None:
-    late = create(harness.engine, deadline=timedelta(seconds=-1))
-    cluster = _on_a_cluster(harness, release_seconds=0.0)
-    cluster.loop.dispatch()
-    cluster.executor.start(late)
-    assert cluster.loop.expire() == 1
-    assert late not in cluster.executor.canceled
-    cluster.loop.release()
-    assert late in cluster.executor.canceled
-
-
-class Mute(MemoryExecutor):
-    """Can't tell of some jobs, as a cluster whose object of that name nobody can read."""
-
-    kind = "kubernetes"
-
-    def __init__(self, error: type[TryLater] = TryLater) -> None:
-        super().__init__(retries_itself=True)
-        self.mute: set[UUID] = set()
+    def __init__(self, error: TryLater) -> None:
+        super().__init__()
         self.error = error
+        self.asked: list[UUID] = []
 
-    def liveness(self, job_id: UUID, ref: str | None) -> Liveness:
-        if job_id in self.mute:
-            raise self.error("its status can't be read")
-        return super().liveness(job_id, ref)
-
-    def release(self, job_id: UUID, ref: str | None) -> bool:
-        return self.liveness(job_id, ref) is Liveness.GONE and super().release(job_id, ref)
+    def cancel(self, job_id: UUID, ref: str | None) -> None:
+        self.asked.append(job_id)
+        raise self.error
 
 
-def test_a_job_that_the_executor_can_not_tell_of_holds_up_no_other(engine: Engine, harness: Harness) -> None:
-    executor = Mute()
-    cluster = Harness(engine, executor, release_seconds=0.0)
-    silent, mute, gone = create(engine), create(engine), create(engine)
-    cluster.loop.dispatch()
-    executor.mute = {silent, mute}
-    del executor.jobs[gone]
-    assert cluster.loop.find_lost() == 1
-    assert [cluster.job(job_id)["status"] for job_id in (silent, mute, gone)] == ["queued", "queued", "canceled"]
-
-    cluster.cancel(mute)
-    other = create(engine, deadline=timedelta(seconds=-1))
-    cluster.loop.dispatch()
-    executor.vanish(other)
-    assert (cluster.loop.cancel(), cluster.loop.expire()) == (1, 1)
-    cluster.loop.release()
-    assert other in executor.released
-    assert mute not in executor.released
-    executor.mute.clear()
-    executor.vanish(mute)
-    cluster.loop.release()
-    assert mute in executor.released
+@pytest.mark.parametrize("deadline", ["its own", "the queue's"])
+def test_deadlines_hold_while_the_executor_is_away(engine: Engine, harness: Harness, deadline: str) -> None:
+    executor = Deaf(Unreachable("nobody answers"))
+    deaf = Harness(engine, executor, queue_seconds=60.0)
+    late = [create(engine, deadline=timedelta(seconds=-1 if deadline == "its own" else 7200)) for _ in range(2)]
+    age(deaf, late)
+    duty = deaf.loop.expire if deadline == "its own" else deaf.loop.expire_queued
+    assert duty() == 2
+    assert [deaf.job(job_id)["error_code"] for job_id in late] == ["job_timeout", "job_timeout"]
+    assert executor.asked == late[:1], "nobody else is asked where nobody answers"
+    assert duty() == 0
 
 
-def test_a_cancel_that_is_put_off_holds_up_no_other(engine: Engine, harness: Harness) -> None:
-    executor = Mute()
-    cluster = Harness(engine, executor, cancel_seconds=60.0)
-    mute, other = create(engine), create(engine)
-    cluster.loop.dispatch()
-    executor.mute = {mute}
-    for job_id in (mute, other):
-        cluster.cancel(job_id)
-    assert cluster.loop.cancel() == 2
-    assert executor.canceled == {mute, other}
-    assert cluster.job(mute)["status"] == "queued", "it has until its bound"
-
-
-def test_an_executor_that_nobody_reaches_is_told_so_by_every_duty(engine: Engine, harness: Harness) -> None:
-    executor = Mute(Unreachable)
-    cluster = Harness(engine, executor, release_seconds=0.0)
-    silent, over = create(engine), create(engine)
-    cluster.loop.dispatch()
-    executor.mute = {silent, over}
-    with pytest.raises(Unreachable):
-        cluster.loop.find_lost()
-    cluster.cancel(over)
-    cluster.loop.cancel()
-    with pytest.raises(Unreachable):
-        cluster.loop.release()
+def test_a_job_of_which_the_executor_can_not_be_told_holds_up_no_other(engine: Engine, harness: Harness) -> None:
+    executor = Deaf(TryLater("not now"))
+    late = [create(engine, deadline=timedelta(seconds=-1)) for _ in range(2)]
+    assert Harness(engine, executor).loop.expire() == 2
+    assert executor.asked == late

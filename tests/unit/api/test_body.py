@@ -1,11 +1,14 @@
 """Strict JSON: one text has one meaning, or none."""
 
+import asyncio
 import json
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.requests import Request
+from starlette.types import Message
 
 from dreamforge.errors import ErrorCode
 from dreamforge_api import body
@@ -43,6 +46,25 @@ def test_any_bytes_are_a_value_or_a_400(content: bytes) -> None:
         code = problem.code
     assert taken or code is ErrorCode.MALFORMED_BODY
     assert valid or not taken, "what is no JSON is never taken"
+
+
+@pytest.mark.parametrize("declared", ["65537", "9" * 5000, "0" * 5000 + "65537"])
+def test_a_length_that_is_too_large_is_refused_however_many_digits_it_has(declared: str) -> None:
+    with pytest.raises(Problem) as refused:
+        asyncio.run(body.read(_request(declared)))
+    assert refused.value.code is ErrorCode.BODY_TOO_LARGE
+
+
+@pytest.mark.parametrize("declared", ["2", "65536", "0" * 5000 + "2", "0", "many"])
+def test_any_other_length_decides_nothing(declared: str) -> None:
+    assert asyncio.run(body.read(_request(declared))) == b"{}"
+
+
+def _request(declared: str) -> Request:
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"{}"}
+
+    return Request({"type": "http", "headers": [(b"content-length", declared.encode())]}, receive)
 
 
 def test_depth_is_counted_outside_of_strings_only() -> None:

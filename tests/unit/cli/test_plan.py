@@ -3,12 +3,13 @@
 import os
 from pathlib import Path
 
+import pynvml
 import pytest
 
 from dreamforge.models import BackendMode
 from dreamforge.settings import load
 from dreamforge_cli.settings import UpSettings
-from dreamforge_cli.up import plan
+from dreamforge_cli.up import gpus, plan
 from dreamforge_cli.up.backend import Choice
 from dreamforge_cli.up.folder import DataFolder
 
@@ -60,6 +61,48 @@ def test_each_slot_has_a_spool_of_its_own(tmp_path):
     assert [spec.name for spec in specs] == ["api", "runner-0", "runner-1", "runner-2"]
     spools = {spec.environment["DF_SPOOL_DIR"] for spec in specs[1:]}
     assert len(spools) == 3
+
+
+@pytest.mark.parametrize(
+    ("visible", "slots", "seen"),
+    [
+        ("0,1", 2, ["0", "1"]),
+        ("3, GPU-a", 3, ["3", "GPU-a", "3"]),
+        ("-1", 2, ["-1", "-1"]),
+        ("0,1", 1, [None]),
+        (None, 1, [None]),
+    ],
+)
+def test_runners_share_the_gpus_out(tmp_path, visible, slots, seen):
+    """One alone is left what it has: it takes the first."""
+    shares = gpus.shared_out(visible, slots)
+    specs = plan.early({}, DataFolder(tmp_path / "data"), plan.Address("127.0.0.1", 1), slots, shares)
+    assert [spec.environment.get("CUDA_VISIBLE_DEVICES") for spec in specs] == [None, *seen]
+
+
+def test_gpus_that_nobody_named_are_counted(monkeypatch):
+    monkeypatch.setattr("pynvml.nvmlInit", lambda: None)
+    monkeypatch.setattr("pynvml.nvmlShutdown", lambda: None)
+    monkeypatch.setattr("pynvml.nvmlDeviceGetCount", lambda: 2)
+    assert gpus.shared_out(None, 4) == ["0", "1"]
+
+
+def test_without_a_driver_there_is_no_gpu_to_share(monkeypatch):
+    def no_driver() -> None:
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
+
+    monkeypatch.setattr("pynvml.nvmlInit", no_driver)
+    assert gpus.shared_out(None, 2) == []
+
+
+@pytest.mark.parametrize("where", ["environment", ".env"])
+def test_the_gpus_are_named_as_cuda_has_it(where, monkeypatch, tmp_path):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if where == ".env":
+        (tmp_path / ".env").write_text("CUDA_VISIBLE_DEVICES=0,1\n")
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    assert load(UpSettings).visible_devices == "0,1"
 
 
 @pytest.mark.parametrize(

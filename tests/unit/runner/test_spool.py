@@ -1,5 +1,7 @@
 """The spool: bounded, readable after a crash, and picky about what it drops."""
 
+import errno
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,10 +22,16 @@ from dreamforge.events import (
 )
 from dreamforge.spec import ImageFormat
 from dreamforge_runner.spool import Spool
+from dreamforge_runner.spool_home import SpoolHome
 from tests.unit.runner.events_kit import load_spool, make_spool
 
 EventT = TypeVar("EventT", bound=RunnerEvent)
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
+FULL_DISK = Path("/dev/full")
+
+
+def raise_disk_full(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def event(seq: int, kind: type[EventT], **fields: Any) -> EventT:
@@ -127,3 +135,42 @@ def test_a_disk_that_can_not_be_written_costs_no_event(tmp_path: Path):
     spool.append(artifact(1))
     assert [one.seq for one in spool.after(0, 9)] == [1]
     spool.remove()
+
+
+@pytest.mark.skipif(not FULL_DISK.exists(), reason="this system has no /dev/full")
+def test_a_disk_that_fills_up_costs_no_event(tmp_path: Path):
+    """What is refused to a write is refused to the close after it as well."""
+    spool = make_spool(tmp_path)
+    spool.close()
+    spool._file = FULL_DISK.open("ab")
+    spool.append(artifact(1))
+    spool.append(artifact(2))
+    assert [one.seq for one in spool.after(0, 9)] == [1, 2]
+
+
+@pytest.mark.skipif(not FULL_DISK.exists(), reason="this system has no /dev/full")
+def test_a_spool_on_a_full_disk_can_be_removed(tmp_path: Path):
+    spool = make_spool(tmp_path)
+    spool.close()
+    spool._file = FULL_DISK.open("ab")
+    spool._file.write(b"not flushed yet")
+    spool.remove()
+    assert not spool.path.exists()
+
+
+def test_half_a_rewrite_does_not_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("os.fsync", raise_disk_full)
+    make_spool(tmp_path).append(artifact(1))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_folder_of_its_own_a_process_leaves_others_spools_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    left = make_spool(tmp_path / "runner-gone")
+    left.append(artifact(1))
+    left.close()
+    monkeypatch.setattr(Path, "mkdir", raise_disk_full)
+    home = SpoolHome(tmp_path)
+    assert home.leftovers() == []
+    assert left.path.exists()

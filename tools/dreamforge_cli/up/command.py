@@ -11,7 +11,7 @@ from dreamforge.errors import ConfigurationError, DreamForgeError
 from dreamforge.models import BackendMode
 from dreamforge_cli.exits import SERVER_NOT_REACHABLE, WRONG_USAGE, stop
 
-NEEDS = ("psycopg", "redis", "fastapi", "uvicorn", "alembic", "rq", "PIL")
+NEEDS = ("psycopg", "redis", "fastapi", "uvicorn", "alembic", "rq", "PIL", "pynvml")
 
 DataOption = Annotated[Path, typer.Option("--data", metavar="DIR", help="Folder of database, images and logs.")]
 BackendOption = Annotated[
@@ -32,7 +32,9 @@ def up(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the API; 0 takes a free one.")] = 8001,
     backend: BackendOption = None,
     model: ModelOption = None,
-    slots: Annotated[int, typer.Option(min=1, max=64, help="Runners, one job at a time each: one per GPU.")] = 1,
+    slots: Annotated[
+        int, typer.Option(min=1, max=64, help="Runners, one job at a time each; several share out the GPUs.")
+    ] = 1,
 ) -> None:
     """Run the whole system on this machine until Ctrl-C: PostgreSQL, Redis, API, worker, runner.
 

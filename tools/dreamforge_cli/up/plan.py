@@ -2,7 +2,7 @@
 
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,11 +92,17 @@ def worker(shared: Mapping[str, str]) -> Spec:
     return Spec("worker", _module("dreamforge_api.worker"), shared)
 
 
-def early(shared: Mapping[str, str], folder: DataFolder, address: Address, slots: int) -> list[Spec]:
-    """API and runners. They take longest to import and bear a schema that is still to come."""
+def early(
+    shared: Mapping[str, str], folder: DataFolder, address: Address, slots: int, gpus: Sequence[str] = ()
+) -> list[Spec]:
+    """API and runners. They take longest to import and bear a schema that is still to come.
+
+    Each runner gets one of ``gpus``, in turn, if there are any.
+    """
     at = {"DF_API_HOST": address.host, "DF_API_PORT": str(address.port)}
     api = Spec("api", _module("dreamforge_api"), {**shared, **at})
-    return [api, *(_runner(shared, folder.spool(slot), slot) for slot in range(slots))]
+    shares = [{"CUDA_VISIBLE_DEVICES": gpus[slot % len(gpus)]} if gpus else {} for slot in range(slots)]
+    return [api, *(_runner({**shared, **share}, folder.spool(slot), slot) for slot, share in enumerate(shares))]
 
 
 def _runner(shared: Mapping[str, str], spool: Path, slot: int) -> Spec:

@@ -17,7 +17,7 @@ from dreamforge_cli.embedded.postgres import EmbeddedPostgres
 from dreamforge_cli.embedded.redis import EmbeddedRedis
 from dreamforge_cli.embedded.server import EmbeddedServer, free_port
 from dreamforge_cli.settings import UpSettings
-from dreamforge_cli.up import plan
+from dreamforge_cli.up import gpus, plan
 from dreamforge_cli.up.backend import choose, installed
 from dreamforge_cli.up.checks import check_every_setting
 from dreamforge_cli.up.folder import DataFolder
@@ -100,7 +100,9 @@ class Stack:
         self._folder.keep_servers(*servers, str(self._models_root))
         shared = self._environment(*servers)
         migration, migrated = self._keep(plan.migration(shared))
-        early = plan.early(shared, self._folder, self._address, self._options.slots)
+        slots = self._options.slots
+        shares = await asyncio.to_thread(gpus.shared_out, self._settings.visible_devices, slots)
+        early = plan.early(shared, self._folder, self._address, slots, shares)
         children = [migration, *(self._keep(spec)[0] for spec in early)]
         await self._unless_refused(migrated, children)
         children.append(self._keep(plan.worker(shared))[0])

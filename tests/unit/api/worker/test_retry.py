@@ -1,5 +1,7 @@
 """What follows an attempt: the whole table."""
 
+from dataclasses import replace
+
 import pytest
 
 from dreamforge.errors import FACTS, POISONOUS, ErrorCode
@@ -34,6 +36,12 @@ def test_a_cancel_wins_over_everything_but_success(outcome: Outcome) -> None:
 @pytest.mark.parametrize("outcome", [Outcome.STOPPED, Outcome.CANCELED])
 def test_a_stop_nobody_asked_for_is_free(outcome: Outcome) -> None:
     decision = after(outcome, None, standing(failures=2), POLICY)
+    assert (decision.then, decision.counted, decision.delay) == (Then.AGAIN, False, POLICY.stop_delay)
+    assert POLICY.stop_delay > 0, "the runner that stops still has its lease"
+
+
+def test_a_cluster_waits_as_it_likes_after_a_stop() -> None:
+    decision = after(Outcome.STOPPED, None, replace(standing(), retried_by_cluster=True), POLICY)
     assert (decision.then, decision.counted, decision.delay) == (Then.AGAIN, False, 0)
 
 
