@@ -15,6 +15,8 @@ from dreamforge.errors import FACTS, ErrorCode
 from dreamforge.spec import Limits
 from dreamforge_runner.backends.base import Item, RenderCanceled
 from dreamforge_runner.backends.sdxl import SdxlBackend
+from dreamforge_runner.backends.sdxl.compile_cache import CompileCache
+from dreamforge_runner.backends.sdxl.plan import Attention
 from dreamforge_runner.backends.sdxl.plan_settings import PlanSettings
 from dreamforge_runner.backends.sdxl.settings import SdxlSettings
 from tests import tiny_sdxl
@@ -57,10 +59,21 @@ def plain() -> SdxlBackend:
     return made()
 
 
-def settings(folder: Path) -> PlanSettings:
+def settings(folder: Path, sizes: str = "256x256") -> PlanSettings:
     return PlanSettings.model_validate(
-        {"sdxl_compile": "regional", "sdxl_buckets": "256x256", "sdxl_compile_cache_path": folder}
+        {"sdxl_compile": "regional", "sdxl_buckets": sizes, "sdxl_compile_cache_path": folder}
     )
+
+
+def forget() -> None:
+    """What a new process on a bare machine knows of kernels, in memory and in torch's own folder: nothing."""
+    from torch._functorch._aot_autograd.autograd_cache import AOTAutogradCache  # noqa: PLC0415 - only with torch
+    from torch._inductor.codecache import FxGraphCache  # noqa: PLC0415
+    from torch.compiler._cache import CacheArtifactManager  # noqa: PLC0415
+
+    AOTAutogradCache.clear()
+    FxGraphCache.clear()
+    CacheArtifactManager.clear()
 
 
 def compilations() -> int:
@@ -112,25 +125,66 @@ def test_a_cancel_stops_compiled_steps_too(compiled: SdxlBackend, plain: SdxlBac
 
 
 def test_kept_kernels_spare_the_next_load_the_compiler(compiled: SdxlBackend, folder: Path):
-    """What a new process on the machine finds: the file, and nothing of torch's own folder."""
-    from torch._functorch._aot_autograd.autograd_cache import AOTAutogradCache  # noqa: PLC0415 - only with torch
-    from torch._inductor.codecache import FxGraphCache  # noqa: PLC0415
-
-    def forget() -> None:
-        AOTAutogradCache.clear()
-        FxGraphCache.clear()
-        compiled.load(renders.model(tiny_sdxl.cached()))
-
     before = compilations()
     forget()
+    compiled.load(renders.model(tiny_sdxl.cached()))
     alone(compiled, 1)
     assert compilations() == before
     (kept,) = folder.iterdir()
     aside = kept.rename(folder.parent / "aside")
     forget()
+    compiled.load(renders.model(tiny_sdxl.cached()))
     alone(compiled, 1)
     assert compilations() > before, "without the file there is something to compile"
     aside.replace(kept)
+
+
+@pytest.mark.usefixtures("compiled")
+@pytest.mark.parametrize("processes", [1, 2])
+def test_kernels_of_one_size_stay_when_those_of_another_are_kept(processes: int, tmp_path: Path):
+    """One runner after another, or one that is given both sizes: what either compiled is there for the next."""
+
+    def started() -> SdxlBackend:
+        forget()
+        backend = SdxlBackend(SdxlSettings(hash_cache_path=None), settings(tmp_path / "kernels", "256x256,320x256"))
+        backend.load(renders.model(tiny_sdxl.cached()))
+        return backend
+
+    backend = started()
+    for width in (256, 320):
+        before = compilations()
+        alone(backend, 1, width=width, guidance=0.0, steps=1)
+        assert compilations() > before
+        backend = started() if processes == 2 else backend
+    before, backend = compilations(), started()
+    for width in (256, 320):
+        alone(backend, 1, width=width, guidance=0.0, steps=1)
+    assert compilations() == before
+
+
+@pytest.mark.usefixtures("compiled")
+def test_kernels_of_one_attention_are_not_those_of_another(tmp_path: Path):
+    """Not kept in a file of ours even: torch's own cache of this machine keeps them apart."""
+    before = compilations()
+    for attention in (Attention.MATH, Attention.EFFICIENT):
+        given = settings(tmp_path / attention.value).model_copy(update={"sdxl_attention": attention})
+        backend = SdxlBackend(SdxlSettings(hash_cache_path=None), given)
+        backend.load(renders.model(tiny_sdxl.cached()))
+        alone(backend, 1, guidance=0.0, steps=1)
+        assert compilations() > before
+        before = compilations()
+
+
+def test_kernels_that_torch_can_not_read_are_told_and_replaced(folder: Path, tmp_path: Path):
+    from dreamforge_runner.backends.sdxl.engine import compiling  # noqa: PLC0415 - imports torch
+
+    cache = CompileCache(tmp_path / "kernels", {})
+    cache.add(b"of another torch")
+    found, (notice,) = compiling.restore(cache)
+    assert (found, notice.code) == (False, "compile.cache_ignored")
+    assert "torch can't read it" in notice.message
+    cache.add(b"new")
+    assert cache.read() == [b"new"]
 
 
 def test_kernels_are_kept_and_damaged_ones_ignored(compiled: SdxlBackend, folder: Path, plain: SdxlBackend):

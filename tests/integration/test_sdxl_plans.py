@@ -73,6 +73,8 @@ def test_guidance_off_goes_together_too(plain: SdxlBackend, batching: SdxlBacken
     [
         ({"sdxl_memory_format": "channels_last"}, renders.TOLERANCE),
         ({"sdxl_attention": "math"}, renders.TOLERANCE),
+        # No kernel of the CPU's: a preference is no condition.
+        ({"sdxl_attention": "efficient"}, renders.TOLERANCE),
         ({"sdxl_vae_dtype": "bfloat16"}, BFLOAT16_TOLERANCE),
         ({"sdxl_dtype": "bfloat16", "sdxl_vae_dtype": "bfloat16"}, BFLOAT16_TOLERANCE),
     ],
@@ -84,6 +86,29 @@ def test_golden_holds_under_every_plan_that_keeps_the_picture(plan: dict[str, st
     assert pixels.plan is not None
     for name, value in plan.items():
         assert f"{name.removeprefix('sdxl_')}={value}" in pixels.plan
+
+
+@pytest.mark.parametrize("kernel", ["flash", "cudnn"])
+def test_a_preferred_attention_kernel_takes_none_from_the_decoder(kernel: str):
+    """torch's switches hold for all threads, and the VAE's wide head needs a kernel that these two are not."""
+    import torch  # noqa: PLC0415 - only where it is installed
+
+    backend = made(sdxl_attention=kernel)
+    switches: Any = torch.backends.cuda  # it has no types
+    before = switches.flash_sdp_enabled(), switches.mem_efficient_sdp_enabled(), switches.math_sdp_enabled()
+    seen: list[tuple[bool, bool, int]] = []
+
+    def on_step(_: int) -> bool:
+        first = torch._C._get_sdp_priority_order()[0]
+        seen.append((switches.mem_efficient_sdp_enabled(), switches.math_sdp_enabled(), first))
+        return True
+
+    backend.begin(params(steps=1))
+    backend.denoise(Item(0, 1), on_step)
+    backend.end()
+    preferred = getattr(torch.nn.attention.SDPBackend, f"{kernel.upper()}_ATTENTION")
+    assert seen == [(True, True, int(preferred))]
+    assert (switches.flash_sdp_enabled(), switches.mem_efficient_sdp_enabled(), switches.math_sdp_enabled()) == before
 
 
 @pytest.mark.parametrize("name", [name for name in PLANS if name != "cpu"])

@@ -42,7 +42,7 @@ class Compile(StrEnum):
 
 
 class Attention(StrEnum):
-    """Which fused attention kernel runs; ``auto`` leaves it to torch."""
+    """Which attention kernel is preferred, where it can do what is asked; ``auto`` leaves it to torch."""
 
     AUTO = "auto"
     FLASH = "flash"

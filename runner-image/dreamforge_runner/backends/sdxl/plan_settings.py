@@ -45,7 +45,7 @@ class PlanSettings(DfSettings):
         default=None, description="Sizes that are compiled for, such as 1024x1024,832x1216; all others run eagerly."
     )
     sdxl_attention: Attention | None = Field(
-        default=None, description="Which attention kernel; `auto`: torch decides."
+        default=None, description="Which attention kernel is preferred where it can run; `auto`: torch decides."
     )
     sdxl_micro_batch: int | None = Field(
         default=None,

@@ -11,6 +11,7 @@ import torch
 from torch._dynamo import config as dynamo_config
 from torch._dynamo.exc import TorchDynamoException
 from torch._dynamo.utils import counters
+from torch.compiler._cache import CacheArtifactManager
 
 from dreamforge.events import Level
 from dreamforge_runner.backends.base import Notice
@@ -39,6 +40,8 @@ def facts(device: Device, plan: Plan) -> dict[str, object]:
 def prepare(pipe: Any, plan: Plan) -> None:
     """Mark what will be compiled at its first call; shapes are static."""
     dynamo_config.recompile_limit = max(dynamo_config.recompile_limit, _SHAPES)
+    # Which kernel attention prefers is a switch around the call, at which torch's caches don't look.
+    torch.compiler.config.cache_key_tag = plan.attention.value
     if plan.compile is Compile.REGIONAL:
         pipe.unet.compile_repeated_blocks(fullgraph=True, dynamic=False)
     elif plan.compile is Compile.FULL:
@@ -64,22 +67,32 @@ def kernels() -> int:
 def restore(cache: CompileCache) -> tuple[bool, list[Notice]]:
     """Give torch the kernels of an earlier process, if there are; a file that must not be used is named and left."""
     try:
-        artifacts = cache.read()
-        if artifacts is None:
-            return False, []
-        torch.compiler.load_cache_artifacts(artifacts)
+        parts = cache.read()
     except Ignored as why:
         return False, [_ignored(cache, str(why))]
+    for part in parts:
+        if (why_not := _load(part)) is not None:
+            cache.refuse(parts)
+            return False, [_ignored(cache, why_not)]
+    return bool(parts), []
+
+
+def _load(part: bytes) -> str | None:
+    """Why torch does not take it."""
+    try:
+        taken = torch.compiler.load_cache_artifacts(part)
     except Exception as error:  # noqa: BLE001 - torch reads an old or foreign format: anything may come of it
-        return False, [_ignored(cache, f"torch can't read it ({type(error).__name__})")]
-    return True, []
+        return f"torch can't read it ({type(error).__name__})"
+    return "torch can't read it" if taken is None else None
 
 
 def keep(cache: CompileCache) -> list[Notice]:
-    """Write down what this process compiled."""
+    """Write down what this process used since the last time, beside what is there."""
     try:
         if (saved := torch.compiler.save_cache_artifacts()) is not None:
-            cache.write(saved[0])
+            cache.add(saved[0])
+            # Else each part would repeat those before it, of which torch reads the last only.
+            CacheArtifactManager.clear()
     except OSError as error:
         return [Notice("compile.cache_not_kept", f"Compiled kernels could not be kept: {error.strerror}")]
     return []

@@ -22,7 +22,7 @@ LIBRARIES = {"diffusers": diffusers.__version__, "transformers": transformers.__
 
 def planned(settings: PlanSettings) -> Number:
     """The number type in which a runner with these settings, on this machine, would load."""
-    return settings.choose(loading.device()).dtype
+    return settings.choose(loading.device(settings.sdxl_plan)).dtype
 
 
 def write(checkpoint: Path, config: Path, kind: Number, folder: Path) -> None:

@@ -160,4 +160,8 @@ class _Pace:
 
 
 def _attention(wanted: Attention) -> AbstractContextManager[None]:
-    return nullcontext() if wanted is Attention.AUTO else sdpa_kernel(_KERNELS[wanted])
+    """Prefer a kernel, and allow what runs anywhere: torch's switches hold for the whole process, so for the VAE
+    that decodes meanwhile too, whose one wide head (512) not every kernel can do."""
+    if wanted is Attention.AUTO:
+        return nullcontext()
+    return sdpa_kernel([_KERNELS[wanted], SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH], set_priority=True)

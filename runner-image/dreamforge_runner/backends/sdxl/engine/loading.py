@@ -13,15 +13,26 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from dreamforge.checkpoints import converted
 from dreamforge.errors import ErrorCode, JobError
-from dreamforge_runner.backends.sdxl.plan import CPU, Device, Number, Plan
+from dreamforge_runner.backends.sdxl.plan import CPU, Device, Number, Plan, gpu_class
 
 
-def device() -> Device:
-    """What torch renders on: the first CUDA device it sees, else the CPU."""
-    if not torch.cuda.is_available():
-        return CPU
-    major, minor = torch.cuda.get_device_capability()
-    return Device(torch.cuda.get_device_name(), (major, minor))
+def device(plan: str | None = None) -> Device:
+    """What torch renders on: the first CUDA device it sees, else the CPU.
+
+    Raises ``JobError`` where a GPU is there and CUDA can't be started, of which torch says nothing: the CPU takes
+    minutes for what was counted in seconds. Whoever asks for the CPU's ``plan`` by name gets it.
+    """
+    if torch.cuda.is_available():
+        major, minor = torch.cuda.get_device_capability()
+        return Device(torch.cuda.get_device_name(), (major, minor))
+    # The count is NVML's, less what CUDA_VISIBLE_DEVICES hides: it needs a driver, but no CUDA.
+    if plan != gpu_class(CPU) and torch.cuda.device_count() > 0:
+        raise JobError(
+            ErrorCode.GPU_FAULT,
+            "there is a GPU, but CUDA can't be started: is its driver too old, or the card lost? "
+            "DF_SDXL_PLAN=cpu renders without it",
+        )
+    return CPU
 
 
 def number(kind: Number) -> torch.dtype:

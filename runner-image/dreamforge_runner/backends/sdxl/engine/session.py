@@ -45,11 +45,11 @@ class Engine:
 
     def __init__(self, settings: PlanSettings) -> None:
         loading.silence_libraries()
-        device = loading.device()
+        device = loading.device(settings.sdxl_plan)
         self._where = "cuda" if device.cuda else "cpu"
         self.plan = settings.choose(device)
         # Nobody waits minutes for the compiler in a job unless an operator asked for it: else kernels come from
-        # warming up or from the cache.
+        # warming up or from the cache. What a cache that has some lacks is compiled, and kept for the next.
         self._compiler_at_hand = settings.sdxl_compile is not None
         self._cache: CompileCache | None = None
         if self.plan.compile is not Compile.OFF and settings.sdxl_compile_cache_path is not None:
