@@ -221,6 +221,8 @@ def test_a_job_canceled_before_it_began_renders_nothing(runner: Runner, redis_db
     Redis.from_url(redis_db).set(names.cancel_key(spec.job_id), "1")
     assert run_job(redis_db, ingest, spec).outcome is Outcome.CANCELED
     assert ingest.of(spec.job_id, ItemStarted) == []
+    (verdict,) = ingest.of(spec.job_id, GpuMeasured)
+    assert (verdict.source, verdict.clean) == ("none", None)
 
 
 def test_a_job_that_another_attempt_has_is_left_alone(runner: Runner, redis_db: str, ingest: Ingest):
