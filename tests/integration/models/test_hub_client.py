@@ -25,7 +25,7 @@ def seen(hf: HuggingFace, tmp_path: Path) -> dict[str, Any]:
     hf.rename("owner/old", "owner/thing-xl")
     hf.tokens |= {"known", "member"}
     hf.members.add("member")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "TRANSFORMERS_"))}
     environment = {**kept, "HF_ENDPOINT": hf.url, "HF_HOME": str(tmp_path / "home")}
     done = subprocess.run(
         [sys.executable, "-m", "tests.integration.models.hub_client", str(tmp_path / "cache")],
