@@ -112,8 +112,7 @@ class ChildJob:
     @property
     def failure(self) -> Condition | None:
         """Why it failed for good, pods gone."""
-        condition = self.conditions.get("Failed")
-        return condition if condition is not None and condition.true else None
+        return self.conditions["Failed"] if _is_true(self.conditions, "Failed") else None
 
     @property
     def finished(self) -> bool:
@@ -240,12 +239,11 @@ def controller_uid(meta: Json) -> str:
 
 def conditions_of(status: Json) -> dict[str, Condition]:
     """The conditions of a status by type."""
-    listed = status.get("conditions") or ()
     return {
         str(item.get("type")): Condition(
             str(item.get("status", "Unknown")), str(item.get("reason") or ""), str(item.get("message") or "")
         )
-        for item in listed
+        for item in status.get("conditions") or ()
         if isinstance(item, Mapping)
     }
 
@@ -277,8 +275,7 @@ def _int(body: Json, key: str) -> int:
 
 
 def _runner_status(status: Json) -> Json:
-    listed = status.get("containerStatuses") or ()
-    return next((item for item in listed if item.get("name") == RUNNER_CONTAINER), {})
+    return next((item for item in status.get("containerStatuses") or () if item.get("name") == RUNNER_CONTAINER), {})
 
 
 def _image(body: Json) -> str:
@@ -287,17 +284,12 @@ def _image(body: Json) -> str:
 
 
 def _started(state: Json) -> datetime | None:
-    """When the container began its work; ``None`` when it did not get that far.
-
-    Of one that the runtime could not start (``StartError``) containerd says 0, and the kubelet 1970.
-    """
-    told = _map(state, "running").get("startedAt") or _map(state, "terminated").get("startedAt")
-    return _moment(told)
+    """When the container began its work. Of one that could not be started containerd says 0, and the kubelet 1970."""
+    return _moment(_map(state, "running").get("startedAt") or _map(state, "terminated").get("startedAt"))
 
 
 def _moment(text: object) -> datetime | None:
-    found = when(text)
-    return found if found > EPOCH else None
+    return found if (found := when(text)) > EPOCH else None
 
 
 def _reasoned(state: Json) -> Condition:
