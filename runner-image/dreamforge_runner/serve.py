@@ -8,7 +8,7 @@ from redis import RedisError
 
 from dreamforge import telemetry
 from dreamforge.crashpoints import CrashPoint, reach
-from dreamforge.events import AttemptFinished, AttemptStarted, GpuMeasured, Outcome, Verdict
+from dreamforge.events import AttemptFinished, AttemptStarted, Outcome, Verdict
 from dreamforge.spec import RenderSpec
 from dreamforge.storage.base import Storage
 from dreamforge.transport import names
@@ -21,7 +21,7 @@ from dreamforge_runner.lease import Lease, release_of_the_dead
 from dreamforge_runner.outbox import Outbox
 from dreamforge_runner.settings import RunnerSettings
 from dreamforge_runner.spool_home import LeftoverDrain, SpoolHome, draw_attempt_id, wait_all
-from dreamforge_runner.supervisor import Supervisor
+from dreamforge_runner.supervisor import Supervisor, emit_without_nvml
 from dreamforge_runner.work_queue import BLOCK_SECONDS, WorkQueue
 
 log = telemetry.logger(__name__)
@@ -125,8 +125,7 @@ class Server:
     def _decline(self, spec: RenderSpec, outbox: Outbox) -> None:
         """Canceled before it began: say so in events, in case nobody else did."""
         outbox.emit(AttemptStarted, backend=registry.name_of(spec.model.kind), runner=self._settings.name)
-        untouched = {"start_mib": None, "peak_mib": None, "end_mib": None, "clean": None, "allocator": None}
-        outbox.emit(GpuMeasured, source="none", child_discarded=False, **untouched)
+        emit_without_nvml(None, outbox, discarded=False)
         code = faults.exit_code(Outcome.CANCELED, None)
         outbox.emit(AttemptFinished, outcome=Outcome.CANCELED, exit_code=code, items_done=0)
 

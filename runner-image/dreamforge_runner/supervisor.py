@@ -179,7 +179,7 @@ class Supervisor:
         sampler, child = watch.sampler, self._child
         if sampler is None:
             outbox.log("gpu.not_measured", f"GPU memory not measured: {self._why_no_gauge}")
-            return _emit_without_nvml(attempt, outbox, discarded=discarded)
+            return emit_without_nvml(attempt, outbox, discarded=discarded)
         clean: bool | None = None
         end = sampler.look()
         if child is not None and end is not None:
@@ -248,7 +248,7 @@ def _failed(error: JobError) -> Ending:
     return Ending(Outcome.FAILED, failure)
 
 
-def _emit_without_nvml(attempt: Attempt | None, outbox: Outbox, *, discarded: bool) -> GpuMeasured:
+def emit_without_nvml(attempt: Attempt | None, outbox: Outbox, *, discarded: bool) -> GpuMeasured:
     """The backend's own view is better than none."""
     told = AllocatorMemory.model_validate(attempt.memory) if attempt and attempt.memory else None
     return outbox.emit(

@@ -19,6 +19,7 @@ import redis
 from dreamforge.crashpoints import CrashPoint
 from tests.e2e.system import System
 from tests.faults.marks import Marks
+from tests.processes import gone
 from tests.servers.stack import clean_environment, until
 
 #: Parts that `up` restarts, and the words of their command lines.
@@ -78,7 +79,7 @@ class Stack(System):
     def killed_at(self, point: CrashPoint, seconds: float = 60) -> int:
         """Wait until a process died at the armed ``point``; its pid."""
         pid: int = until(lambda: self.marks.victim(point), seconds, f"a crash at {point}")
-        until(lambda: not _alive(pid), 10, f"the death of {pid}")
+        until(lambda: gone(pid), 10, f"the death of {pid}")
         return pid
 
     def wipe_redis(self) -> None:
@@ -177,10 +178,3 @@ def _stands(process: psutil.Process) -> bool:
         return process.status() in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return True
-
-
-def _alive(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
